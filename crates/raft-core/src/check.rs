@@ -1,0 +1,166 @@
+//! # Invariants
+//!
+//! Every documented invariant of a node, executable: tests, simulation and
+//! fuzzing look after each step.
+//!
+//! - Owns: nothing.
+
+use crate::membership::ConfChangeError;
+use crate::raft::Raft;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{LogIndex, NodeId, Round, Term};
+
+/// An invariant that does not hold: a bug of this crate, or of the driver.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BrokenInvariant {
+    /// applied <= applying <= committed <= last index.
+    #[error("the cursors are out of order: {applied} {applying} {committed} {last}")]
+    CursorsOutOfOrder {
+        /// The last applied index.
+        applied: LogIndex,
+        /// The last index handed out to be applied.
+        applying: LogIndex,
+        /// The commit index.
+        committed: LogIndex,
+        /// The last index.
+        last: LogIndex,
+    },
+    /// The log starts behind what is committed.
+    #[error("the log starts at {first}, but only {committed} is committed")]
+    CommittedBeforeLog {
+        /// The first index.
+        first: LogIndex,
+        /// The commit index.
+        committed: LogIndex,
+    },
+    /// The marks of the unstable log are out of order.
+    #[error("the unstable log starts at {offset} and is in progress up to {in_progress}")]
+    UnstableOutOfOrder {
+        /// The first unstable index.
+        offset: LogIndex,
+        /// The index after the last that is being written.
+        in_progress: LogIndex,
+    },
+    /// The last entry has a later term than the node.
+    #[error("the last entry is of term {last}, but the node is in term {term}")]
+    LogAheadOfTerm {
+        /// The term of the last entry.
+        last: Term,
+        /// The term of the node.
+        term: Term,
+    },
+    /// The active configuration contradicts itself.
+    #[error("the configuration is broken: {0}")]
+    Membership(ConfChangeError),
+    /// A candidate that asks for votes did not vote for itself.
+    #[error("a candidate has not voted for itself")]
+    CandidateWithoutOwnVote,
+    /// The leader replicates to others than the members.
+    #[error("the leader does not replicate to exactly the members")]
+    FollowersAreNotMembers,
+    /// matched < next, and matched is in the leader's log.
+    #[error("the progress of {id} is broken: matched {matched}, next {next}, last {last}")]
+    Progress {
+        /// The follower.
+        id: NodeId,
+        /// Its last matching index.
+        matched: LogIndex,
+        /// The next index to send to it.
+        next: LogIndex,
+        /// The last index of the leader's log.
+        last: LogIndex,
+    },
+    /// A follower's window is over its limit.
+    #[error("{id} has more messages in flight than allowed")]
+    InflightsOverLimit {
+        /// The follower.
+        id: NodeId,
+    },
+    /// A leader has a last entry of another term: it did not append its no-op.
+    #[error("a leader of term {term} has no entry of its term at the end of its log")]
+    LeaderWithoutOwnEntry {
+        /// The leader's term.
+        term: Term,
+    },
+}
+
+pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
+    let common = &raft.common;
+    let log = &common.log;
+    let (applied, applying, committed, last) = (
+        log.applied(),
+        log.applying(),
+        log.committed(),
+        log.last_index(),
+    );
+    if !(applied <= applying && applying <= committed && committed <= last) {
+        return Err(BrokenInvariant::CursorsOutOfOrder {
+            applied,
+            applying,
+            committed,
+            last,
+        });
+    }
+    let first = log.first_index();
+    if committed < first.prev() {
+        return Err(BrokenInvariant::CommittedBeforeLog { first, committed });
+    }
+    let (offset, in_progress) = (log.unstable().offset(), log.unstable().in_progress());
+    if in_progress < offset {
+        return Err(BrokenInvariant::UnstableOutOfOrder {
+            offset,
+            in_progress,
+        });
+    }
+    let last_term = log.last_id().map(|id| id.term).unwrap_or_default();
+    if last_term > common.term && common.term > Term::ZERO {
+        return Err(BrokenInvariant::LogAheadOfTerm {
+            last: last_term,
+            term: common.term,
+        });
+    }
+    common
+        .membership
+        .check()
+        .map_err(BrokenInvariant::Membership)?;
+    match &raft.role {
+        Role::Follower(_) => Ok(()),
+        Role::Candidate(candidate) => {
+            if candidate.round() == Round::Vote && common.vote != Some(common.id()) {
+                return Err(BrokenInvariant::CandidateWithoutOwnVote);
+            }
+            Ok(())
+        }
+        Role::Leader(leader) => {
+            if last_term != common.term {
+                return Err(BrokenInvariant::LeaderWithoutOwnEntry { term: common.term });
+            }
+            let members = common.membership.ids();
+            if !leader
+                .followers()
+                .iter()
+                .map(|(id, _)| id)
+                .eq(members.iter().copied())
+            {
+                return Err(BrokenInvariant::FollowersAreNotMembers);
+            }
+            for (id, progress) in leader.followers().iter() {
+                let (matched, next) = (progress.matched(), progress.next());
+                if matched >= next || matched > last {
+                    return Err(BrokenInvariant::Progress {
+                        id,
+                        matched,
+                        next,
+                        last,
+                    });
+                }
+                if progress.state().inflight_messages > common.config.inflight_messages_max {
+                    return Err(BrokenInvariant::InflightsOverLimit { id });
+                }
+            }
+            Ok(())
+        }
+    }
+}

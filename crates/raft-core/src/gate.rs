@@ -1,0 +1,245 @@
+//! # The gate
+//!
+//! What a message means for this server, before any role sees it: refused,
+//! dropped, answered at once, or passed on, perhaps to a server that has become
+//! a follower first. Pure: it changes nothing, so what it refuses has changed
+//! nothing.
+//!
+//! - Owns: nothing.
+//! - Reads: term, role, log, configuration.
+//! - Source: Raft §5.1; thesis §4.2.3, §6.2, §9.6; etcd `Step`.
+
+use crate::common::Common;
+use crate::error::Misbehaved;
+use crate::membership::Membership;
+use crate::role::Role;
+use crate::storage::Storage;
+use crate::types::{
+    AppendResponse, Body, Entries, EntryId, EntryType, LogIndex, Message, NodeId, Round, Term,
+    VoteResponse,
+};
+
+/// What a message means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is for the current role.
+    Pass,
+    /// It is for the follower of `leader` in `term`, which this server becomes.
+    Follow { term: Term, leader: Option<NodeId> },
+    /// It is old, or comes too early.
+    Drop,
+    /// It is old, and the sender should hear of the current term.
+    Reply(Body),
+}
+
+/// Refuses what no correct peer sends.
+pub(crate) fn validate<S: Storage>(
+    common: &Common<S>,
+    role: &Role,
+    message: &Message,
+) -> Result<(), Misbehaved> {
+    if message.to != common.id() {
+        return Err(Misbehaved::NotForUs { to: message.to });
+    }
+    match (message.body.is_termless(), message.term) {
+        (true, Term::ZERO) => {}
+        (true, term) => return Err(Misbehaved::UnexpectedTerm { term }),
+        (false, Term::ZERO) => return Err(Misbehaved::TermZero),
+        (false, _) => {}
+    }
+    if message.body.is_response() && message.from == common.id() {
+        return Err(Misbehaved::FromSelf);
+    }
+    // What an old message says about the log is not compared with today's.
+    let is_old = message.term < common.term;
+    match &message.body {
+        Body::Propose { proposals } => {
+            if proposals.is_empty() {
+                return Err(Misbehaved::EmptyProposal);
+            }
+            for proposal in proposals {
+                if proposal.entry_type != EntryType::Normal {
+                    proposal
+                        .conf_change()
+                        .map_err(Misbehaved::MalformedConfChange)?;
+                }
+            }
+            Ok(())
+        }
+        Body::Append { prev, entries, .. } => validate_entries(message.term, *prev, entries),
+        Body::Snapshot(snapshot) => {
+            if snapshot.is_empty() {
+                return Err(Misbehaved::EmptySnapshot);
+            }
+            if snapshot.metadata.term > message.term {
+                return Err(Misbehaved::EntryTermOutOfOrder {
+                    index: snapshot.metadata.index,
+                });
+            }
+            match Membership::restore(&snapshot.metadata.conf_state) {
+                Ok(_) => Ok(()),
+                Err(_) => Err(Misbehaved::BadConfState),
+            }
+        }
+        Body::Heartbeat { commit, .. } if !is_old => {
+            let last = common.log.last_index();
+            if *commit > last && *commit > common.log.committed() {
+                return Err(Misbehaved::CommitBeyondLog {
+                    commit: *commit,
+                    last,
+                });
+            }
+            Ok(())
+        }
+        Body::AppendResponse(response) if message.term == common.term => {
+            validate_ack(common, role, *response)
+        }
+        Body::HeartbeatResponse { context } if message.term == common.term => match role {
+            Role::Leader(leader) if !leader.knows_read_round(context) => {
+                Err(Misbehaved::UnknownReadRound)
+            }
+            _ => Ok(()),
+        },
+        Body::AppendResponse(_)
+        | Body::RequestVote { .. }
+        | Body::VoteResponse { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatResponse { .. }
+        | Body::TransferLeader
+        | Body::TimeoutNow
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexResponse { .. }
+        | Body::ForgetLeader => Ok(()),
+    }
+}
+
+/// The four guarantees of a leader's entries: they follow `prev`, without gaps
+/// (which [`Entries`] guarantees), their terms do not descend, and none is later
+/// than the leader's.
+fn validate_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
+    if prev.index.get().checked_add(entries.count()).is_none() {
+        return Err(Misbehaved::EntriesNotAfterPrev {
+            expected: prev.index,
+        });
+    }
+    let expected = prev.index.next();
+    if entries
+        .first()
+        .is_some_and(|first| first.index() != expected)
+    {
+        return Err(Misbehaved::EntriesNotAfterPrev { expected });
+    }
+    let mut earlier = prev.term.max(Term::new(1));
+    for entry in entries.iter() {
+        if entry.term() < earlier {
+            return Err(Misbehaved::EntryTermOutOfOrder {
+                index: entry.index(),
+            });
+        }
+        earlier = entry.term();
+    }
+    if earlier > term {
+        let index = entries
+            .last()
+            .map_or(prev.index, crate::types::Entry::index);
+        return Err(Misbehaved::EntryTermOutOfOrder { index });
+    }
+    Ok(())
+}
+
+fn validate_ack<S: Storage>(
+    common: &Common<S>,
+    role: &Role,
+    response: AppendResponse,
+) -> Result<(), Misbehaved> {
+    let last = common.log.last_index();
+    match (role, response) {
+        (Role::Leader(_), AppendResponse::Accepted { matched }) if matched > last => {
+            Err(Misbehaved::AckBeyondLog {
+                index: matched,
+                last,
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Compares terms (Raft §5.1), and decides what comes of it.
+pub(crate) fn judge<S: Storage>(common: &Common<S>, role: &Role, message: &Message) -> Verdict {
+    if message.body.is_termless() {
+        return Verdict::Pass;
+    }
+    match message.term.cmp(&common.term) {
+        core::cmp::Ordering::Less => judge_earlier(common, message),
+        core::cmp::Ordering::Greater => judge_later(common, role, message),
+        core::cmp::Ordering::Equal => {
+            // The term has a leader: a candidate has lost.
+            if message.body.is_from_leader() && matches!(role, Role::Candidate(_)) {
+                Verdict::Follow {
+                    term: message.term,
+                    leader: Some(message.from),
+                }
+            } else {
+                Verdict::Pass
+            }
+        }
+    }
+}
+
+fn judge_later<S: Storage>(common: &Common<S>, role: &Role, message: &Message) -> Verdict {
+    match &message.body {
+        Body::RequestVote {
+            round, transfer, ..
+        } => {
+            // While a leader is heard of nobody can be elected over it, unless
+            // it says so itself (thesis §4.2.3).
+            let in_lease = common.config.check_quorum
+                && role.leader(common.id()).is_some()
+                && !common.timer.is_past_election_timeout();
+            if in_lease && !transfer {
+                return Verdict::Drop;
+            }
+            match round {
+                // A pre-vote asks about a term that has not begun.
+                Round::PreVote => Verdict::Pass,
+                Round::Vote => Verdict::Follow {
+                    term: message.term,
+                    leader: None,
+                },
+            }
+        }
+        // A granted pre-vote carries the term that was asked about.
+        Body::VoteResponse {
+            round: Round::PreVote,
+            vote: VoteResponse::Granted,
+        } => Verdict::Pass,
+        body => Verdict::Follow {
+            term: message.term,
+            leader: body.is_from_leader().then_some(message.from),
+        },
+    }
+}
+
+fn judge_earlier<S: Storage>(common: &Common<S>, message: &Message) -> Verdict {
+    match &message.body {
+        // An old leader hears no votes while its followers are in its lease, so
+        // it has to hear of the later term in some other way.
+        Body::Heartbeat { .. } | Body::Append { .. }
+            if common.config.check_quorum || common.config.pre_vote =>
+        {
+            Verdict::Reply(Body::AppendResponse(AppendResponse::Accepted {
+                matched: LogIndex::ZERO,
+            }))
+        }
+        // A candidate with a later term but a shorter log would otherwise never
+        // be heard, nor hear, once pre-votes are switched on.
+        Body::RequestVote {
+            round: Round::PreVote,
+            ..
+        } => Verdict::Reply(Body::VoteResponse {
+            round: Round::PreVote,
+            vote: VoteResponse::Rejected,
+        }),
+        _ => Verdict::Drop,
+    }
+}

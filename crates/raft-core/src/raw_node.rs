@@ -1,0 +1,535 @@
+//! # The door: `RawNode`
+//!
+//! Everything a driver can do to a node, and what comes out of it. Not
+//! shared between threads, never waiting.
+//!
+//! Four kinds of methods:
+//! - *questions* take `&self`: [`status`](RawNode::status),
+//!   [`has_ready`](RawNode::has_ready), [`term`](RawNode::term) …
+//! - *input* from the network and the clock: [`step`](RawNode::step),
+//!   [`tick`](RawNode::tick), the reports;
+//! - *commands* of users: [`propose`](RawNode::propose),
+//!   [`read_index`](RawNode::read_index), [`campaign`](RawNode::campaign) …
+//! - *effects*: [`ready`](RawNode::ready), and what says that they have been
+//!   carried out: [`advance`](RawNode::advance), or
+//!   [`persisted`](RawNode::persisted) and [`applied`](RawNode::applied).
+//!
+//! - Owns: the node, and what was last reported of it.
+//! - Source: etcd `RawNode`.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::check::BrokenInvariant;
+use crate::common::LostEntries;
+use crate::config::{Config, StorageWrites};
+use crate::error::{
+    ConfChangeRefusal, Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError,
+};
+use crate::membership::{ConfChangeError, Membership};
+use crate::raft::Raft;
+use crate::ready::{
+    AfterAppend, AppendOutcome, AppendReceipt, AppliedMark, ApplyReceipt, Ready, SelfAck,
+    StableMark, StorageAppend, StorageApply,
+};
+use crate::role::Role;
+use crate::role::leader::SnapshotOutcome;
+use crate::status::Status;
+use crate::storage::{Storage, StorageError};
+use crate::types::{
+    ConfChange, ConfChangeV1, ConfState, HardState, LogIndex, Message, NodeId, Proposal, RoleKind,
+    SoftState, Term,
+};
+
+/// Where a proposal went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proposed {
+    /// Into this leader's log. It is committed if these entries are: an entry
+    /// of another term at the same index is another proposal.
+    Appended {
+        /// The term of the entries.
+        term: Term,
+        /// The first entry.
+        first: LogIndex,
+        /// The last entry.
+        last: LogIndex,
+        /// Why configuration changes among the proposals were replaced by empty
+        /// entries.
+        refused: Option<ConfChangeRefusal>,
+    },
+    /// On its way to the leader. Whether it arrives nobody will say.
+    Forwarded {
+        /// The leader as far as this server knows.
+        to: NodeId,
+    },
+}
+
+/// A server of the cluster, as a state machine.
+///
+/// ```
+/// use raft_core::{Config, ConfState, MemoryStorage, NodeId, RawNode};
+///
+/// let id = NodeId::new(1).expect("1 is a node id");
+/// let storage = MemoryStorage::with_conf_state(ConfState::of_voters([id]));
+/// let mut node = RawNode::new(Config::new(id), storage)?;
+///
+/// node.campaign()?;
+/// while node.has_ready() {
+///     let ready = node.ready()?;
+///     if let Some(append) = ready.append {
+///         node.storage_mut().append(append.entries)?;
+///         if let Some(hard_state) = append.hard_state {
+///             node.storage_mut().set_hard_state(hard_state);
+///         }
+///     }
+///     node.advance()?;
+/// }
+/// assert_eq!(node.leader(), Some(id));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct RawNode<S> {
+    raft: Raft<S>,
+    reported_soft_state: SoftState,
+    reported_hard_state: HardState,
+    /// What the Ready that is being carried out will tell this node.
+    outstanding: Option<Outstanding>,
+}
+
+/// What [`RawNode::advance`] hands back.
+#[derive(Debug)]
+struct Outstanding {
+    acks: Vec<SelfAck>,
+    applied: Option<AppliedMark>,
+}
+
+impl<S: Storage> RawNode<S> {
+    /// A follower with what is in `storage`.
+    ///
+    /// # Errors
+    /// The configuration or the storage contradicts itself.
+    pub fn new(config: Config, storage: S) -> Result<Self, StartError> {
+        let raft = Raft::new(config, storage)?;
+        Ok(Self {
+            reported_soft_state: raft.soft_state(),
+            reported_hard_state: raft.common.hard_state(),
+            raft,
+            outstanding: None,
+        })
+    }
+
+    // ── questions ────────────────────────────────────────────────────────────
+
+    /// This server.
+    pub fn id(&self) -> NodeId {
+        self.raft.common.id()
+    }
+
+    /// How this server runs.
+    pub fn config(&self) -> &Config {
+        &self.raft.common.config
+    }
+
+    /// The current term.
+    pub fn term(&self) -> Term {
+        self.raft.common.term
+    }
+
+    /// Who leads the current term, as far as this server knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.role.leader(self.id())
+    }
+
+    /// This server's role.
+    pub fn role(&self) -> RoleKind {
+        self.raft.role.kind()
+    }
+
+    /// Leader and role.
+    pub fn soft_state(&self) -> SoftState {
+        self.raft.soft_state()
+    }
+
+    /// Term, vote and commit index, stored or not.
+    pub fn hard_state(&self) -> HardState {
+        self.raft.common.hard_state()
+    }
+
+    /// The highest index known to be committed.
+    pub fn commit_index(&self) -> LogIndex {
+        self.raft.common.log.committed()
+    }
+
+    /// The last index that the state machine applied.
+    pub fn applied_index(&self) -> LogIndex {
+        self.raft.common.log.applied()
+    }
+
+    /// The first index of the log.
+    pub fn first_index(&self) -> LogIndex {
+        self.raft.common.log.first_index()
+    }
+
+    /// The last index of the log.
+    pub fn last_index(&self) -> LogIndex {
+        self.raft.common.log.last_index()
+    }
+
+    /// The active configuration.
+    pub fn membership(&self) -> &Membership {
+        &self.raft.common.membership
+    }
+
+    /// The server that leadership is being handed to, on the leader.
+    pub fn transferee(&self) -> Option<NodeId> {
+        match &self.raft.role {
+            Role::Leader(leader) => leader.transferee(),
+            Role::Follower(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// What was read from the disk.
+    pub fn storage(&self) -> &S {
+        self.raft.common.log.storage()
+    }
+
+    /// The view of the disk, to be kept up with what was written.
+    pub fn storage_mut(&mut self) -> &mut S {
+        self.raft.common.log.storage_mut()
+    }
+
+    /// Why this node has stopped, if it has.
+    pub fn failure(&self) -> Option<&StorageError> {
+        self.raft.failure()
+    }
+
+    /// A copy of everything worth knowing.
+    pub fn status(&self) -> Status {
+        let common = &self.raft.common;
+        let (transferee, progress) = match &self.raft.role {
+            Role::Leader(leader) => (leader.transferee(), leader.progress_states()),
+            Role::Follower(_) | Role::Candidate(_) => (None, Vec::new()),
+        };
+        Status {
+            id: common.id(),
+            hard_state: common.hard_state(),
+            soft_state: self.soft_state(),
+            applied: common.log.applied(),
+            first_index: common.log.first_index(),
+            last_index: common.log.last_index(),
+            conf_state: common.membership.conf_state(),
+            transferee,
+            progress,
+            lost_entries: common.quarantine,
+        }
+    }
+
+    /// Checks every documented invariant; for tests, simulation and fuzzing.
+    ///
+    /// # Errors
+    /// Names the first invariant that does not hold.
+    pub fn check(&self) -> Result<(), BrokenInvariant> {
+        crate::check::check(&self.raft)
+    }
+
+    // ── input ────────────────────────────────────────────────────────────────
+
+    /// Takes a message from another server.
+    ///
+    /// # Errors
+    /// Unless this node has stopped, a message that is not taken has changed
+    /// nothing.
+    pub fn step(&mut self, message: Message) -> Result<(), StepError> {
+        self.raft.step(message)
+    }
+
+    /// A tick has passed.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    pub fn tick(&mut self) -> Result<(), Halted> {
+        self.raft.tick()
+    }
+
+    /// The last message to `id` could not be delivered. A leader then sends one
+    /// message at a time until `id` answers.
+    pub fn report_unreachable(&mut self, id: NodeId) {
+        self.raft.report_unreachable(id);
+    }
+
+    /// How the journey of a snapshot to `id` ended. A leader sends nothing to
+    /// `id` before it hears of it, or from `id`.
+    pub fn report_snapshot(&mut self, id: NodeId, outcome: SnapshotOutcome) {
+        self.raft.report_snapshot(id, outcome);
+    }
+
+    /// The disk of this server lost entries that it had acknowledged (see
+    /// [`Misbehaved::CommitBeyondLog`](crate::Misbehaved)). From now on it
+    /// neither votes nor campaigns.
+    pub fn quarantine(&mut self, evidence: LostEntries) {
+        self.raft.quarantine(evidence);
+    }
+
+    // ── commands ─────────────────────────────────────────────────────────────
+
+    /// Proposes a command for the state machine.
+    ///
+    /// # Errors
+    /// It is in no log, and will not be.
+    pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
+        self.raft.propose(Vec::from([Proposal::normal(data)]))
+    }
+
+    /// Proposes several entries at once. They are appended together or not at
+    /// all, and sent together.
+    ///
+    /// # Errors
+    /// They are in no log, and will not be.
+    pub fn propose_batch(&mut self, proposals: Vec<Proposal>) -> Result<Proposed, ProposeError> {
+        self.raft.propose(proposals)
+    }
+
+    /// Proposes a change of the configuration. A leader that can tell that it
+    /// is impossible appends an empty entry instead and says why.
+    ///
+    /// # Errors
+    /// It is in no log, and will not be.
+    pub fn propose_conf_change(&mut self, change: &ConfChange) -> Result<Proposed, ProposeError> {
+        self.raft.propose(Vec::from([change.to_proposal()]))
+    }
+
+    /// Proposes a change in etcd's first format.
+    ///
+    /// # Errors
+    /// It is in no log, and will not be.
+    pub fn propose_conf_change_v1(
+        &mut self,
+        change: &ConfChangeV1,
+    ) -> Result<Proposed, ProposeError> {
+        self.raft.propose(Vec::from([change.to_proposal()]))
+    }
+
+    /// Moves to the configuration after a committed change. Call it for every
+    /// configuration entry that is applied.
+    ///
+    /// # Errors
+    /// The change cannot be made from the current configuration. It is void, on
+    /// every server alike, and nothing has changed.
+    pub fn apply_conf_change(&mut self, change: &ConfChange) -> Result<ConfState, ConfChangeError> {
+        self.raft.apply_conf_change(change)
+    }
+
+    /// Asks for an index at which a read is linearizable. The answer is a
+    /// [`ReadState`](crate::ReadState) with this context; it may be lost.
+    ///
+    /// # Errors
+    /// There is nobody to ask.
+    pub fn read_index(&mut self, context: Bytes) -> Result<(), ReadIndexError> {
+        self.raft.read_index(context)
+    }
+
+    /// Campaigns now, if this server may.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    pub fn campaign(&mut self) -> Result<(), Halted> {
+        self.raft.campaign()
+    }
+
+    /// Asks the leader to hand leadership to `to`.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    pub fn transfer_leadership(&mut self, to: NodeId) -> Result<(), Halted> {
+        self.raft.transfer_leadership(to)
+    }
+
+    /// Forgets who leads, so that this server votes before its timeout.
+    pub fn forget_leader(&mut self) {
+        self.raft.forget_leader();
+    }
+
+    /// Fixes the time after which this server campaigns, until it is drawn
+    /// anew. For tests that need a certain server to be first.
+    pub fn set_randomized_election_timeout(&mut self, ticks: u32) {
+        self.raft.common.timer.set_randomized_timeout(ticks);
+    }
+
+    // ── effects ──────────────────────────────────────────────────────────────
+
+    /// Whether there is anything to do.
+    pub fn has_ready(&self) -> bool {
+        let common = &self.raft.common;
+        let hard_state = common.hard_state();
+        !common.outbox.is_empty()
+            || common.log.unstable().has_next_entries()
+            || common.log.has_next_committed()
+            || common.log.unstable().next_snapshot().is_some()
+            || self.soft_state() != self.reported_soft_state
+            || (hard_state != self.reported_hard_state && !hard_state.is_empty())
+    }
+
+    /// Whether a Ready is being carried out, in synchronous use.
+    pub fn is_ready_outstanding(&self) -> bool {
+        self.outstanding.is_some()
+    }
+
+    /// Everything there is to do.
+    ///
+    /// # Errors
+    /// In synchronous use the Ready before has to be advanced first.
+    pub fn ready(&mut self) -> Result<Ready, ReadyError> {
+        self.raft.alive()?;
+        if self.outstanding.is_some() {
+            return Err(ReadyError::Outstanding);
+        }
+        let soft_state = self.raft.soft_state();
+        let hard_state = self.raft.common.hard_state();
+        let committed = self.raft.common.log.next_committed();
+        let committed = self.raft.guard(committed)?;
+        let mark = self.stable_mark()?;
+        let common = &mut self.raft.common;
+        let before = self.reported_hard_state;
+        let entries = common.log.unstable().next_entries();
+        let snapshot = common.log.unstable().next_snapshot().cloned();
+
+        let mut ready = Ready {
+            soft_state: (soft_state != self.reported_soft_state).then_some(soft_state),
+            read_states: common.outbox.take_read_states(),
+            messages: common.outbox.take_now(),
+            append: None,
+            apply: None,
+            must_sync: !entries.is_empty()
+                || hard_state.term != before.term
+                || hard_state.vote != before.vote,
+        };
+        let mut append = StorageAppend {
+            hard_state: (hard_state != before && !hard_state.is_empty()).then_some(hard_state),
+            entries,
+            snapshot,
+            responses: Vec::new(),
+        };
+        let mut outstanding = Outstanding {
+            acks: Vec::new(),
+            applied: None,
+        };
+        let asynchronous = common.config.storage_writes == StorageWrites::Asynchronous;
+        let after_append = common.outbox.take_after_append();
+        let is_empty = append.hard_state.is_none()
+            && append.entries.is_empty()
+            && append.snapshot.is_none()
+            && after_append.is_empty();
+        let mut acknowledge = |ack: SelfAck, responses: &mut Vec<AppendOutcome>| {
+            if asynchronous {
+                responses.push(AppendOutcome::Receipt(AppendReceipt(ack)));
+            } else {
+                outstanding.acks.push(ack);
+            }
+        };
+        for after in after_append {
+            match after {
+                AfterAppend::Send(message) => append.responses.push(AppendOutcome::Send(message)),
+                AfterAppend::OwnAppend { term, index } => {
+                    acknowledge(SelfAck::Append { term, index }, &mut append.responses);
+                }
+                AfterAppend::OwnVote { round, term } => {
+                    acknowledge(SelfAck::Vote { round, term }, &mut append.responses);
+                }
+            }
+        }
+        if !is_empty {
+            // Behind the leader's own acknowledgements, so that these still find
+            // their entries in the unstable log.
+            if let Some(mark) = mark {
+                acknowledge(SelfAck::Stable(mark), &mut append.responses);
+            }
+            ready.append = Some(append);
+        } else if let Some(mark) = mark.filter(|_| !asynchronous) {
+            outstanding.acks.push(SelfAck::Stable(mark));
+        }
+        if let Some(last) = committed.last_id() {
+            let mark = AppliedMark {
+                index: last.index,
+                encoded_bytes: committed.encoded_bytes(),
+                payload_bytes: committed.payload_bytes(),
+            };
+            common.log.accept_applying(&committed);
+            ready.apply = Some(StorageApply {
+                entries: committed,
+                receipt: asynchronous.then_some(ApplyReceipt(mark)),
+            });
+            outstanding.applied = (!asynchronous).then_some(mark);
+        }
+        common.log.accept_unstable();
+        self.reported_soft_state = soft_state;
+        if !hard_state.is_empty() {
+            self.reported_hard_state = hard_state;
+        }
+        self.outstanding = (!asynchronous).then_some(outstanding);
+        Ok(ready)
+    }
+
+    /// What the write that is about to be handed out makes stable.
+    fn stable_mark(&mut self) -> Result<Option<StableMark>, Halted> {
+        let log = &self.raft.common.log;
+        let snapshot = log.unstable().next_snapshot().cloned();
+        let last = if log.unstable().has_entries() {
+            let last = log.last_id();
+            Some(self.raft.guard(last)?)
+        } else {
+            None
+        };
+        if last.is_none() && snapshot.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(StableMark {
+            term: self.raft.common.term,
+            last,
+            snapshot,
+        }))
+    }
+
+    /// The Ready taken last has been carried out: written, sent and applied.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    pub fn advance(&mut self) -> Result<(), Halted> {
+        let Some(outstanding) = self.outstanding.take() else {
+            return self.raft.alive();
+        };
+        for ack in outstanding.acks {
+            self.raft.persisted(ack)?;
+        }
+        match outstanding.applied {
+            Some(mark) => self.raft.applied(mark),
+            None => self.raft.alive(),
+        }
+    }
+
+    /// A write is durable, and so is every write before it.
+    ///
+    /// # Errors
+    /// [`StepError::PeerNotFound`] if this server is no longer a member, so that
+    /// its vote or acknowledgement does not count; or this node has stopped.
+    pub fn persisted(&mut self, receipt: AppendReceipt) -> Result<(), StepError> {
+        let counts = matches!(receipt.0, SelfAck::Append { .. } | SelfAck::Vote { .. });
+        let id = self.id();
+        if counts && !self.raft.common.membership.contains(id) {
+            return Err(StepError::PeerNotFound(id));
+        }
+        Ok(self.raft.persisted(receipt.0)?)
+    }
+
+    /// Entries are applied, and so are all before them.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a receipt is used up when it is handed back"
+    )]
+    pub fn applied(&mut self, receipt: ApplyReceipt) -> Result<(), Halted> {
+        self.raft.applied(receipt.0)
+    }
+}

@@ -1,0 +1,197 @@
+//! # Proposals
+//!
+//! Numbers new entries and appends them, unless the leader may not or the quota
+//! is used up. One call is one batch: one allocation, one append message for
+//! each follower.
+//!
+//! - Owns: the quota of bytes that are not applied yet.
+//! - Changes: the log.
+//! - Emits: appends, the leader's own acknowledgement.
+//! - Source: Raft §5.3; etcd `stepLeader` (`MsgProp`), `appendEntry`,
+//!   `increaseUncommittedSize`.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Leader;
+use crate::common::Common;
+use crate::error::{ConfChangeRefusal, ProposeError};
+use crate::storage::{Storage, StorageError};
+use crate::types::{Entries, Entry, EntryType, LogIndex, Proposal, Term};
+
+/// Bytes of entry data in the log that are not applied.
+#[derive(Debug)]
+pub(super) struct UncommittedQuota {
+    bytes: u64,
+    bytes_max: u64,
+}
+
+impl UncommittedQuota {
+    pub(super) fn new(bytes_max: u64) -> Self {
+        Self {
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    /// Counts new entries. The first ones go in whatever their size, and empty
+    /// ones always do: a new leader's no-op, and leaving a joint configuration.
+    fn reserve(&mut self, bytes: u64) -> bool {
+        let sum = self.bytes.saturating_add(bytes);
+        if self.bytes > 0 && bytes > 0 && sum > self.bytes_max {
+            return false;
+        }
+        self.bytes = sum;
+        true
+    }
+
+    pub(super) fn release(&mut self, bytes: u64) {
+        // What an earlier leader appended is released but was never counted.
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+/// Where proposals stand in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Appended {
+    pub(crate) term: Term,
+    pub(crate) first: LogIndex,
+    pub(crate) last: LogIndex,
+    /// Why configuration changes among them were replaced by empty entries.
+    pub(crate) refused: Option<ConfChangeRefusal>,
+}
+
+/// Why proposals are not in the log.
+pub(crate) enum NotAppended {
+    Refused(ProposeError),
+    Storage(StorageError),
+}
+
+impl From<ProposeError> for NotAppended {
+    fn from(error: ProposeError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<StorageError> for NotAppended {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
+    }
+}
+
+impl Leader {
+    /// Appends proposals and sends them out.
+    pub(crate) fn propose<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        proposals: Vec<Proposal>,
+    ) -> Result<Appended, NotAppended> {
+        if proposals.is_empty() {
+            return Err(ProposeError::Empty.into());
+        }
+        if self.followers.progress(common.id()).is_none() {
+            return Err(ProposeError::NotMember.into());
+        }
+        if let Some(to) = self.transferee() {
+            return Err(ProposeError::TransferInProgress { to }.into());
+        }
+        let refused = self.gate_conf_changes(common, &proposals)?;
+        let appended = self.append(common, proposals, &refused)?;
+        self.broadcast_append(common)?;
+        Ok(appended)
+    }
+
+    /// Appends without sending.
+    pub(super) fn append<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+        proposals: Vec<Proposal>,
+        refusals: &Refusals,
+    ) -> Result<Appended, NotAppended> {
+        let term = common.term;
+        let first = common.log.last_index().next();
+        let mut payload_bytes = 0_u64;
+        let mut index = first;
+        let batch: Arc<[Entry]> = if refusals.0.is_empty() {
+            proposals
+                .into_iter()
+                .map(|proposal| {
+                    let entry = Entry::new(term, index, proposal.entry_type, proposal.data);
+                    payload_bytes = payload_bytes.saturating_add(entry.payload_len());
+                    index = index.next();
+                    entry
+                })
+                .collect()
+        } else {
+            proposals
+                .into_iter()
+                .enumerate()
+                .map(|(place, proposal)| {
+                    let entry = if refusals.0.iter().any(|(refused, _)| *refused == place) {
+                        Entry::refused_conf_change(term, index)
+                    } else {
+                        Entry::new(term, index, proposal.entry_type, proposal.data)
+                    };
+                    payload_bytes = payload_bytes.saturating_add(entry.payload_len());
+                    index = index.next();
+                    entry
+                })
+                .collect()
+        };
+        if !self.quota.reserve(payload_bytes) {
+            let bytes_max = self.quota.bytes_max;
+            return Err(ProposeError::QuotaExceeded { bytes_max }.into());
+        }
+        common.log.append(Entries::from_shared(batch));
+        // The leader counts itself like a follower, once its disk has answered.
+        let last = common.log.last_index();
+        common.acknowledge_own_append(last);
+        Ok(Appended {
+            term,
+            first,
+            last,
+            refused: refusals.0.first().map(|(_, why)| *why),
+        })
+    }
+
+    /// Appends the empty entry that begins a term: only behind it may the
+    /// entries of earlier terms be committed (Raft §5.4.2, §8).
+    pub(crate) fn append_noop<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+    ) -> Result<(), StorageError> {
+        let noop = Vec::from([Proposal::default()]);
+        match self.append(common, noop, &Refusals::default()) {
+            // An empty entry is never over the quota.
+            Ok(_) | Err(NotAppended::Refused(_)) => Ok(()),
+            Err(NotAppended::Storage(error)) => Err(error),
+        }
+    }
+
+    /// Looks at the configuration changes among proposals.
+    fn gate_conf_changes<S: Storage>(
+        &mut self,
+        common: &Common<S>,
+        proposals: &[Proposal],
+    ) -> Result<Refusals, ProposeError> {
+        let mut refusals = Refusals::default();
+        for (place, proposal) in proposals.iter().enumerate() {
+            if proposal.entry_type == EntryType::Normal {
+                continue;
+            }
+            let Some(change) = proposal.conf_change().map_err(ProposeError::Malformed)? else {
+                continue;
+            };
+            let offset = u64::try_from(place).unwrap_or(u64::MAX);
+            let index = common.log.last_index().next().plus(offset);
+            if let Err(why) = self.conf_changes.admit(common, &change, index) {
+                refusals.0.push((place, why));
+            }
+        }
+        Ok(refusals)
+    }
+}
+
+/// Which proposals of a batch are replaced by empty entries, and why.
+#[derive(Default)]
+pub(super) struct Refusals(Vec<(usize, ConfChangeRefusal)>);
