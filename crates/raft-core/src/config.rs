@@ -75,6 +75,9 @@ pub struct Config {
     /// Whether a leader that applied its own removal or demotion becomes a
     /// follower. Default true. (etcd: false.)
     pub step_down_on_removal: bool,
+    /// What becomes of messages that no correct peer sends but etcd takes.
+    /// Default [`OddMessages::Take`].
+    pub odd_messages: OddMessages,
     /// Where the randomized election times are drawn from. Servers of one
     /// cluster need different seeds.
     pub seed: u64,
@@ -102,6 +105,19 @@ pub enum ReadOnly {
     /// within an election timeout. Needs `check_quorum`, and clocks that run at
     /// nearly the same speed.
     LeaseBased,
+}
+
+/// What becomes of messages that no correct peer sends but etcd takes: those
+/// without a term, and the snapshot of nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OddMessages {
+    /// As in etcd, a message without a term is taken for one of the current
+    /// term, and an empty snapshot is answered. A candidate even falls back to
+    /// term zero: only for networks where nobody makes up messages.
+    #[default]
+    Take,
+    /// They are refused.
+    Refuse,
 }
 
 /// Choices that do not fit together.
@@ -145,6 +161,7 @@ impl Config {
             proposal_forwarding: true,
             conf_change_validation: true,
             step_down_on_removal: true,
+            odd_messages: OddMessages::Take,
             seed: id.get(),
         }
     }

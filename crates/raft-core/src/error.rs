@@ -52,8 +52,8 @@ pub enum ProposeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Misbehaved {
-    /// A message that belongs to a term came without one. (etcd takes it for
-    /// one of its own.)
+    /// A message that belongs to a term came without one. (Only with
+    /// [`OddMessages::Refuse`](crate::OddMessages).)
     #[error("the message has no term")]
     TermZero,
     /// A message that belongs to no term came with one.
@@ -116,7 +116,8 @@ pub enum Misbehaved {
     /// The configuration in a snapshot contradicts itself.
     #[error("the snapshot's configuration is impossible")]
     BadConfState,
-    /// A snapshot of nothing.
+    /// A snapshot of nothing. (Only with
+    /// [`OddMessages::Refuse`](crate::OddMessages).)
     #[error("the snapshot is empty")]
     EmptySnapshot,
 }

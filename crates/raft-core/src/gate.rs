@@ -9,7 +9,10 @@
 //! - Reads: term, role, log, configuration.
 //! - Source: Raft §5.1; thesis §4.2.3, §6.2, §9.6; etcd `Step`.
 
+use core::cmp::Ordering;
+
 use crate::common::Common;
+use crate::config::OddMessages;
 use crate::error::Misbehaved;
 use crate::membership::Membership;
 use crate::role::Role;
@@ -41,17 +44,19 @@ pub(crate) fn validate<S: Storage>(
     if message.to != common.id() {
         return Err(Misbehaved::NotForUs { to: message.to });
     }
+    let refuses_odd = common.config.odd_messages == OddMessages::Refuse;
     match (message.body.is_termless(), message.term) {
         (true, Term::ZERO) => {}
         (true, term) => return Err(Misbehaved::UnexpectedTerm { term }),
-        (false, Term::ZERO) => return Err(Misbehaved::TermZero),
+        (false, Term::ZERO) if refuses_odd => return Err(Misbehaved::TermZero),
         (false, _) => {}
     }
     if message.body.is_response() && message.from == common.id() {
         return Err(Misbehaved::FromSelf);
     }
     // What an old message says about the log is not compared with today's.
-    let is_old = message.term < common.term;
+    let is_current = has_no_term(message) || message.term == common.term;
+    let is_old = !is_current && message.term < common.term;
     match &message.body {
         Body::Propose { proposals } => {
             if proposals.is_empty() {
@@ -66,12 +71,19 @@ pub(crate) fn validate<S: Storage>(
             }
             Ok(())
         }
-        Body::Append { prev, entries, .. } => validate_entries(message.term, *prev, entries),
+        Body::Append { prev, entries, .. } => {
+            let term = if has_no_term(message) {
+                common.term
+            } else {
+                message.term
+            };
+            validate_entries(term, *prev, entries)
+        }
         Body::Snapshot(snapshot) => {
-            if snapshot.is_empty() {
+            if snapshot.is_empty() && refuses_odd {
                 return Err(Misbehaved::EmptySnapshot);
             }
-            if snapshot.metadata.term > message.term {
+            if snapshot.metadata.term > message.term && !has_no_term(message) {
                 return Err(Misbehaved::EntryTermOutOfOrder {
                     index: snapshot.metadata.index,
                 });
@@ -91,10 +103,8 @@ pub(crate) fn validate<S: Storage>(
             }
             Ok(())
         }
-        Body::AppendResponse(response) if message.term == common.term => {
-            validate_ack(common, role, *response)
-        }
-        Body::HeartbeatResponse { context } if message.term == common.term => match role {
+        Body::AppendResponse(response) if is_current => validate_ack(common, role, *response),
+        Body::HeartbeatResponse { context } if is_current => match role {
             Role::Leader(leader) if !leader.knows_read_round(context) => {
                 Err(Misbehaved::UnknownReadRound)
             }
@@ -111,6 +121,12 @@ pub(crate) fn validate<S: Storage>(
         | Body::ReadIndexResponse { .. }
         | Body::ForgetLeader => Ok(()),
     }
+}
+
+/// Whether the message has no term of its own, or should have one and does not:
+/// then it is taken for one of the current term.
+fn has_no_term(message: &Message) -> bool {
+    message.term == Term::ZERO
 }
 
 /// The four guarantees of a leader's entries: they follow `prev`, without gaps
@@ -166,23 +182,25 @@ fn validate_ack<S: Storage>(
 
 /// Compares terms (Raft §5.1), and decides what comes of it.
 pub(crate) fn judge<S: Storage>(common: &Common<S>, role: &Role, message: &Message) -> Verdict {
-    if message.body.is_termless() {
-        return Verdict::Pass;
+    if has_no_term(message) {
+        return judge_current(role, message);
     }
     match message.term.cmp(&common.term) {
-        core::cmp::Ordering::Less => judge_earlier(common, message),
-        core::cmp::Ordering::Greater => judge_later(common, role, message),
-        core::cmp::Ordering::Equal => {
-            // The term has a leader: a candidate has lost.
-            if message.body.is_from_leader() && matches!(role, Role::Candidate(_)) {
-                Verdict::Follow {
-                    term: message.term,
-                    leader: Some(message.from),
-                }
-            } else {
-                Verdict::Pass
-            }
+        Ordering::Less => judge_earlier(common, message),
+        Ordering::Greater => judge_later(common, role, message),
+        Ordering::Equal => judge_current(role, message),
+    }
+}
+
+fn judge_current(role: &Role, message: &Message) -> Verdict {
+    // The term has a leader: a candidate has lost.
+    if message.body.is_from_leader() && matches!(role, Role::Candidate(_)) {
+        Verdict::Follow {
+            term: message.term,
+            leader: Some(message.from),
         }
+    } else {
+        Verdict::Pass
     }
 }
 
