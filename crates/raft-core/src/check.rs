@@ -5,6 +5,7 @@
 //!
 //! - Owns: nothing.
 
+use crate::config::OddMessages;
 use crate::membership::ConfChangeError;
 use crate::raft::Raft;
 use crate::role::Role;
@@ -43,7 +44,8 @@ pub enum BrokenInvariant {
         /// The index after the last that is being written.
         in_progress: LogIndex,
     },
-    /// The last entry has a later term than the node.
+    /// The last entry has a later term than the node. (Only checked with
+    /// [`OddMessages::Refuse`].)
     #[error("the last entry is of term {last}, but the node is in term {term}")]
     LogAheadOfTerm {
         /// The term of the last entry.
@@ -115,7 +117,8 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         });
     }
     let last_term = log.last_id().map(|id| id.term).unwrap_or_default();
-    if last_term > common.term && common.term > Term::ZERO {
+    let terms_are_sound = common.config.odd_messages == OddMessages::Refuse;
+    if terms_are_sound && last_term > common.term && common.term > Term::ZERO {
         return Err(BrokenInvariant::LogAheadOfTerm {
             last: last_term,
             term: common.term,

@@ -76,7 +76,7 @@ pub struct Config {
     /// follower. Default true. (etcd: false.)
     pub step_down_on_removal: bool,
     /// What becomes of messages that no correct peer sends but etcd takes.
-    /// Default [`OddMessages::Take`].
+    /// Default [`OddMessages::Refuse`]. (etcd: `Take`.)
     pub odd_messages: OddMessages,
     /// Where the randomized election times are drawn from. Servers of one
     /// cluster need different seeds.
@@ -108,16 +108,17 @@ pub enum ReadOnly {
 }
 
 /// What becomes of messages that no correct peer sends but etcd takes: those
-/// without a term, and the snapshot of nothing.
+/// without a term, the snapshot of nothing, and entries or snapshots of a later
+/// term than their message or out of the order of terms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OddMessages {
-    /// As in etcd, a message without a term is taken for one of the current
-    /// term, and an empty snapshot is answered. A candidate even falls back to
-    /// term zero: only for networks where nobody makes up messages.
-    #[default]
-    Take,
     /// They are refused.
+    #[default]
     Refuse,
+    /// As in etcd, a message without a term is taken for one of the current
+    /// term, and throws a candidate back to term zero. To be compared with etcd,
+    /// not to be used: a node can then vote twice in a term.
+    Take,
 }
 
 /// Choices that do not fit together.
@@ -161,7 +162,7 @@ impl Config {
             proposal_forwarding: true,
             conf_change_validation: true,
             step_down_on_removal: true,
-            odd_messages: OddMessages::Take,
+            odd_messages: OddMessages::Refuse,
             seed: id.get(),
         }
     }

@@ -83,7 +83,8 @@ pub enum Misbehaved {
         /// Where they should start.
         expected: LogIndex,
     },
-    /// The terms of the entries descend, or are later than the leader's.
+    /// The terms of the entries descend, or are later than the leader's. (Only
+    /// with [`OddMessages::Refuse`](crate::OddMessages).)
     #[error("the entry at {index} has a term that cannot stand there")]
     EntryTermOutOfOrder {
         /// The entry.

@@ -72,18 +72,17 @@ pub(crate) fn validate<S: Storage>(
             Ok(())
         }
         Body::Append { prev, entries, .. } => {
-            let term = if has_no_term(message) {
-                common.term
-            } else {
-                message.term
-            };
-            validate_entries(term, *prev, entries)
+            validate_indexes(*prev, entries)?;
+            if refuses_odd {
+                validate_terms(message.term, *prev, entries)?;
+            }
+            Ok(())
         }
         Body::Snapshot(snapshot) => {
-            if snapshot.is_empty() && refuses_odd {
+            if refuses_odd && snapshot.is_empty() {
                 return Err(Misbehaved::EmptySnapshot);
             }
-            if snapshot.metadata.term > message.term && !has_no_term(message) {
+            if refuses_odd && snapshot.metadata.term > message.term {
                 return Err(Misbehaved::EntryTermOutOfOrder {
                     index: snapshot.metadata.index,
                 });
@@ -129,22 +128,25 @@ fn has_no_term(message: &Message) -> bool {
     message.term == Term::ZERO
 }
 
-/// The four guarantees of a leader's entries: they follow `prev`, without gaps
-/// (which [`Entries`] guarantees), their terms do not descend, and none is later
-/// than the leader's.
-fn validate_entries(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
+/// A leader's entries follow `prev`, without gaps (which [`Entries`] guarantees).
+fn validate_indexes(prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
     if prev.index.get().checked_add(entries.count()).is_none() {
         return Err(Misbehaved::EntriesNotAfterPrev {
             expected: prev.index,
         });
     }
     let expected = prev.index.next();
-    if entries
-        .first()
-        .is_some_and(|first| first.index() != expected)
-    {
-        return Err(Misbehaved::EntriesNotAfterPrev { expected });
+    match entries.first() {
+        Some(first) if first.index() != expected => {
+            Err(Misbehaved::EntriesNotAfterPrev { expected })
+        }
+        _ => Ok(()),
     }
+}
+
+/// The terms of a leader's entries do not descend, and none is later than the
+/// leader's.
+fn validate_terms(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
     let mut earlier = prev.term.max(Term::new(1));
     for entry in entries.iter() {
         if entry.term() < earlier {

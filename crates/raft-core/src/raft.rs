@@ -297,6 +297,11 @@ impl<S: Storage> Raft<S> {
     /// A write is durable.
     pub(crate) fn persisted(&mut self, ack: SelfAck) -> Result<(), Halted> {
         self.alive()?;
+        // A message without a term can have thrown this node back since (see
+        // `OddMessages::Take`); then the receipt is news like any message.
+        if let Some(term) = ack.term_to_follow().filter(|term| *term > self.common.term) {
+            self.become_follower(term, None);
+        }
         let common = &mut self.common;
         let result = match ack {
             SelfAck::Append { term, index } => match &mut self.role {
@@ -319,8 +324,10 @@ impl<S: Storage> Raft<S> {
     }
 
     fn stable_to(&mut self, mark: StableMark) -> Result<(), StorageError> {
+        // Term zero is that of a node that has never heard of another.
+        let is_current = mark.term == self.common.term || mark.term == Term::ZERO;
         if let Some(last) = mark.last
-            && mark.term == self.common.term
+            && is_current
         {
             self.common.log.stable_to(last);
         }

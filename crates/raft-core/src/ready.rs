@@ -201,6 +201,25 @@ pub(crate) enum SelfAck {
     Stable(StableMark),
 }
 
+impl SelfAck {
+    /// The term that this node had, which it may have lost since.
+    pub(crate) fn term_to_follow(&self) -> Option<Term> {
+        match self {
+            Self::Append { term, .. }
+            | Self::Vote {
+                round: Round::Vote,
+                term,
+            } => Some(*term),
+            // The term was only asked about.
+            Self::Vote {
+                round: Round::PreVote,
+                ..
+            } => None,
+            Self::Stable(mark) => Some(mark.term),
+        }
+    }
+}
+
 /// How far the storage has caught up with the unstable log.
 ///
 /// `last` is the end of the log when the write was handed out, whether or not

@@ -3,7 +3,8 @@
 //! - Changes: the nodes, the letters.
 
 use raft_core::{
-    ConfState, Config, LogIndex, NodeId, ReadOnly, Snapshot, SnapshotMetadata, StorageWrites, Term,
+    ConfState, Config, LogIndex, NodeId, OddMessages, ReadOnly, Snapshot, SnapshotMetadata,
+    StorageWrites, Term,
 };
 
 use super::{Environment, Node, Output, Stop, node_id};
@@ -19,6 +20,7 @@ fn scenario_config(id: NodeId) -> Config {
         check_quorum: false,
         pre_vote: false,
         step_down_on_removal: false,
+        odd_messages: OddMessages::Take,
         ..Config::new(id)
     }
 }
