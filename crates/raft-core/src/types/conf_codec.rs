@@ -281,6 +281,10 @@ impl Reader {
         }
         let tag = self.varint()?;
         let field = tag >> 3;
+        // protobuf numbers fields from 1, in 29 bits.
+        if field == 0 || tag > u64::from(u32::MAX) {
+            return Err(MalformedConfChange::WrongKind { field });
+        }
         let value = match tag & 7 {
             VARINT => Value::Number(self.varint()?),
             BYTES => {
@@ -313,9 +317,11 @@ impl Reader {
         for shift in (0..u64::BITS).step_by(7) {
             let byte = *self.rest.first().ok_or(MalformedConfChange::Truncated)?;
             let _ = self.take(1)?;
-            value |= u64::from(byte & 0x7f)
-                .checked_shl(shift)
-                .ok_or(MalformedConfChange::OverlongNumber)?;
+            // The tenth byte has a single bit left to give.
+            if shift == 63 && byte > 1 {
+                return Err(MalformedConfChange::OverlongNumber);
+            }
+            value |= u64::from(byte & 0x7f) << shift;
             if byte < 0x80 {
                 return Ok(value);
             }
