@@ -2,7 +2,7 @@
 //!
 //! After a change of a definition, and before the crate is adapted to it, write
 //! the code anew with
-//! `RAFT_WIRE_REGENERATE=1 cargo test -p raft-wire --test generated`.
+//! `RAFT_WIRE_REGENERATE=1 cargo test -p raft-wire generated`.
 
 use std::fs;
 use std::path::Path;
