@@ -1,0 +1,74 @@
+//! # The key-value state machine
+//!
+//! Keys, values, and what commands do to them. Every replica applies the same
+//! entries in the same order, so nothing in here reads a clock, draws a number
+//! or depends on the order of a hash map.
+//!
+//! An entry of the log is one or more [`Operation`]s ([`Batch`]), and its reply
+//! is their RESP replies one after the other, ready to be sent.
+
+mod operation;
+mod snapshot;
+mod store;
+
+use bytes::{Bytes, BytesMut};
+
+pub use operation::{Batch, Condition, Keys, MalformedBatch, Operation, Pairs, SetReply};
+pub use snapshot::{MalformedSnapshot, StoreImage};
+pub use store::{REPLY_BYTES_MAX, Store, VALUE_BYTES_MAX};
+
+use crate::resp::write;
+
+/// What raft-kv replicates.
+#[derive(Debug, Default)]
+pub struct KvMachine {
+    store: Store,
+}
+
+impl KvMachine {
+    /// Does what a committed batch says and returns the replies to it.
+    pub fn apply_batch(&mut self, batch: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        match Batch::operations(batch) {
+            Ok(operations) => {
+                for operation in operations {
+                    self.store.execute(&operation, &mut out);
+                }
+            }
+            // The same bytes are malformed on every replica, so all agree.
+            Err(error) => write::error(&mut out, &format!("ERR {error}")),
+        }
+        out.freeze()
+    }
+
+    /// Answers a batch of questions. Operations that write are refused.
+    pub fn query_batch(&self, batch: &[u8]) -> Bytes {
+        let mut out = BytesMut::new();
+        match Batch::operations(batch) {
+            Ok(operations) => {
+                for operation in operations {
+                    self.store.answer(&operation, &mut out);
+                }
+            }
+            Err(error) => write::error(&mut out, &format!("ERR {error}")),
+        }
+        out.freeze()
+    }
+
+    /// The state as it is now, which later commands do not change.
+    pub fn image(&mut self) -> StoreImage {
+        self.store.image()
+    }
+
+    /// Replaces the state.
+    ///
+    /// # Errors
+    /// The bytes are not a snapshot of this machine; the state is unchanged.
+    pub fn restore_image(&mut self, encoded: &[u8]) -> Result<(), MalformedSnapshot> {
+        self.store = snapshot::decode(encoded)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod model_tests;

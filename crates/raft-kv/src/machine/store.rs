@@ -1,0 +1,226 @@
+//! # The store
+//!
+//! Owns the keys and their values. A snapshot must not stop the service, so the
+//! keys are spread over shards that are shared with the snapshot while it is
+//! written; a shard is copied when it changes under one, and only then.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::operation::{Condition, Operation, SetReply};
+use super::snapshot::StoreImage;
+use crate::resp::{parse_integer, write};
+
+/// The longest value, in bytes. All replicas must agree on it.
+pub const VALUE_BYTES_MAX: usize = 64 << 20;
+
+/// The longest reply to one operation that reads several values, in bytes. All
+/// replicas must agree on it.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// More shards make a copy under a snapshot smaller, and an image larger.
+const SHARDS: usize = 1024;
+
+pub(super) type Shard = Arc<HashMap<Bytes, Bytes>>;
+
+/// Keys and values.
+#[derive(Debug)]
+pub struct Store {
+    shards: Vec<Shard>,
+    /// Differs between replicas, and may: no order of keys is ever seen.
+    hasher: RandomState,
+    len: usize,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            shards: vec![Shard::default(); SHARDS],
+            hasher: RandomState::new(),
+            len: 0,
+        }
+    }
+}
+
+impl Store {
+    /// How many keys have values.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no key has a value.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The value of a key.
+    pub fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        self.shards[self.shard_of(key)].get(key)
+    }
+
+    /// Gives a key a value.
+    ///
+    /// Both are copied: what came in is a part of a much larger read, which
+    /// would live as long as the smallest part of it.
+    pub fn insert(&mut self, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        let at = self.shard_of(key);
+        let shard = Arc::make_mut(&mut self.shards[at]);
+        match shard.get_mut(key) {
+            Some(slot) => *slot = value,
+            None => {
+                shard.insert(Bytes::copy_from_slice(key), value);
+                self.len += 1;
+            }
+        }
+    }
+
+    /// Takes a key away; whether it had a value.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        let at = self.shard_of(key);
+        if !self.shards[at].contains_key(key) {
+            return false;
+        }
+        Arc::make_mut(&mut self.shards[at]).remove(key);
+        self.len -= 1;
+        true
+    }
+
+    /// The state as it is now.
+    pub fn image(&self) -> StoreImage {
+        StoreImage::new(self.shards.clone())
+    }
+
+    fn shard_of(&self, key: &[u8]) -> usize {
+        // The remainder is smaller than the number of shards.
+        usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0)
+    }
+
+    /// Does one operation and writes its reply.
+    pub(super) fn execute(&mut self, operation: &Operation<'_>, out: &mut BytesMut) {
+        match operation {
+            Operation::Set {
+                key,
+                value,
+                condition,
+                reply,
+            } => self.set(key, value, *condition, *reply, out),
+            Operation::Delete { keys } => {
+                let removed = keys.iter().filter(|key| self.remove(key)).count();
+                put_count(out, removed);
+            }
+            Operation::Add { key, delta } => self.add(key, *delta, out),
+            Operation::SetMany { pairs } => {
+                for (key, value) in pairs {
+                    self.insert(key, value);
+                }
+                write::simple(out, "OK");
+            }
+            Operation::Append { key, suffix } => self.append(key, suffix, out),
+            Operation::Get { .. }
+            | Operation::Exists { .. }
+            | Operation::GetMany { .. }
+            | Operation::Length { .. }
+            | Operation::Count => self.answer(operation, out),
+        }
+    }
+
+    /// Answers one question; an operation that writes is refused.
+    pub(super) fn answer(&self, operation: &Operation<'_>, out: &mut BytesMut) {
+        match operation {
+            Operation::Get { key } => put_value(out, self.value(key)),
+            Operation::Exists { keys } => {
+                let present = keys.iter().filter(|key| self.value(key).is_some());
+                put_count(out, present.count());
+            }
+            Operation::GetMany { keys } => {
+                let values = || keys.iter().map(|key| self.value(key));
+                let bytes: usize = values().flatten().map(Bytes::len).sum();
+                if bytes > REPLY_BYTES_MAX {
+                    let message = format!(
+                        "ERR the reply would be larger than {REPLY_BYTES_MAX} bytes; ask for fewer keys"
+                    );
+                    return write::error(out, &message);
+                }
+                write::array(out, keys.len());
+                for value in values() {
+                    put_value(out, value);
+                }
+            }
+            Operation::Length { key } => put_count(out, self.value(key).map_or(0, Bytes::len)),
+            Operation::Count => put_count(out, self.len()),
+            Operation::Set { .. }
+            | Operation::Delete { .. }
+            | Operation::Add { .. }
+            | Operation::SetMany { .. }
+            | Operation::Append { .. } => {
+                write::error(out, "ERR a query cannot write; send it as a command");
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        condition: Condition,
+        reply: SetReply,
+        out: &mut BytesMut,
+    ) {
+        let previous = self.value(key);
+        let writes = match condition {
+            Condition::Always => true,
+            Condition::IfAbsent => previous.is_none(),
+            Condition::IfPresent => previous.is_some(),
+        };
+        match reply {
+            SetReply::Previous => put_value(out, previous),
+            SetReply::Done if writes => write::simple(out, "OK"),
+            SetReply::Done => write::nil(out),
+        }
+        if writes {
+            self.insert(key, value);
+        }
+    }
+
+    fn add(&mut self, key: &[u8], delta: i64, out: &mut BytesMut) {
+        let current = self
+            .value(key)
+            .map_or(Some(0), |value| parse_integer(value));
+        let Some(current) = current else {
+            return write::error(out, "ERR value is not an integer or out of range");
+        };
+        let Some(sum) = current.checked_add(delta) else {
+            return write::error(out, "ERR increment or decrement would overflow");
+        };
+        self.insert(key, sum.to_string().as_bytes());
+        write::integer(out, sum);
+    }
+
+    fn append(&mut self, key: &[u8], suffix: &[u8], out: &mut BytesMut) {
+        let old = self.value(key).cloned().unwrap_or_default();
+        let len = old.len().saturating_add(suffix.len());
+        if len > VALUE_BYTES_MAX {
+            let message = format!("ERR the value would be larger than {VALUE_BYTES_MAX} bytes");
+            return write::error(out, &message);
+        }
+        if !suffix.is_empty() || self.value(key).is_none() {
+            self.insert(key, &[&old, suffix].concat());
+        }
+        put_count(out, len);
+    }
+}
+
+fn put_value(out: &mut BytesMut, value: Option<&Bytes>) {
+    match value {
+        Some(value) => write::bulk(out, value),
+        None => write::nil(out),
+    }
+}
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    write::integer(out, i64::try_from(count).unwrap_or(i64::MAX));
+}

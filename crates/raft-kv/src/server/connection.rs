@@ -1,0 +1,302 @@
+//! # One client
+//!
+//! Owns what a client has sent and not been understood yet, what was understood
+//! and is not done yet, and what was answered and is not sent yet. All three are
+//! bounded: whoever does not take replies is no longer listened to, and whoever
+//! neither takes replies nor finishes a request is let go.
+//!
+//! Whatever of a pipeline has arrived goes to the backend together, as one
+//! [`Batch`]: one entry of the log and one sync of the disk for all of it. The
+//! requests of a client take effect in the order in which it sent them, so a
+//! batch with a write in it goes through the log as a whole, reads included, and
+//! reads and writes wait for each other where they are in different batches.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures::FutureExt;
+use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::backend::Backend;
+use super::command::{ClientSession, Meaning, interpret};
+use crate::machine::Batch;
+use crate::resp::{RequestLimits, RequestParser, write};
+
+/// What clients may take up.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientLimits {
+    /// How large a request may be.
+    pub request: RequestLimits,
+    /// How many clients there may be.
+    pub clients: usize,
+    /// How long a client may take to go on with a request that it has begun, or
+    /// to take some of its replies.
+    pub stall: Duration,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self {
+            request: RequestLimits::default(),
+            clients: 10_000,
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Replies that wait to be sent; beyond this, no more requests are taken. Large
+/// enough for clients that send a long pipeline before they read, in bytes.
+const OUTPUT_BYTES_MAX: usize = 32 << 20;
+/// A batch that has reached this takes no more requests, in bytes.
+const BATCH_BYTES: usize = 64 << 10;
+/// A batch takes no more requests than this.
+const BATCH_LEN: usize = 1024;
+/// Batches of one client that are under way at the same time.
+const TURNS: usize = 8;
+/// What is read at once, in bytes: little from clients that wait for each reply.
+const READ_BYTES: usize = 8 << 10;
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The client is done, or the server is, and everything was answered.
+    Finished,
+    /// The client sent something that is no request.
+    Misbehaved,
+    /// The client neither went on with its request nor took its replies.
+    Stalled,
+}
+
+/// Batches under way: all of them read, or all of them write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Reads,
+    Writes,
+}
+
+type Turn = Pin<Box<dyn Future<Output = Bytes> + Send>>;
+
+/// A client's connection.
+pub(super) struct Connection<B> {
+    session: ClientSession,
+    backend: B,
+    limits: ClientLimits,
+    parser: RequestParser,
+    input: BytesMut,
+    /// What is done at present, in the order of the requests.
+    turns: FuturesOrdered<Turn>,
+    /// What `turns` do.
+    kind: Kind,
+    /// A batch that waits for turns of the other kind.
+    held: Option<Batch>,
+    /// Answers to the requests right behind `held`.
+    held_answers: BytesMut,
+    output: BytesMut,
+    /// Whether the client has sent all that it will.
+    input_ended: bool,
+    /// Set when no further request is taken.
+    last: Option<Closed>,
+}
+
+impl<B: Backend> Connection<B> {
+    pub(super) fn new(session: ClientSession, backend: B, limits: ClientLimits) -> Self {
+        Self {
+            session,
+            backend,
+            limits,
+            parser: RequestParser::new(limits.request),
+            input: BytesMut::new(),
+            turns: FuturesOrdered::new(),
+            kind: Kind::Reads,
+            held: None,
+            held_answers: BytesMut::new(),
+            output: BytesMut::new(),
+            input_ended: false,
+            last: None,
+        }
+    }
+
+    /// Serves the client until it is done.
+    pub(super) async fn run(
+        mut self,
+        mut reader: impl AsyncRead + Unpin,
+        mut writer: impl AsyncWrite + Unpin,
+        mut stop: watch::Receiver<bool>,
+    ) -> io::Result<Closed> {
+        let mut progress = Instant::now();
+        loop {
+            self.take_requests();
+            if let Some(closed) = self.last
+                && self.output.is_empty()
+                && self.is_idle()
+            {
+                // The other side may be gone, which is all the same by now.
+                let _ = writer.shutdown().await;
+                return Ok(closed);
+            }
+            let listens = self.listens();
+            if listens {
+                let partial = self.input.len();
+                self.input.reserve(READ_BYTES.max(partial.min(1 << 16)));
+            }
+            // A client may be silent as long as it likes between requests.
+            let waits = !self.output.is_empty() || (self.is_idle() && !self.input.is_empty());
+            tokio::select! {
+                biased;
+                Some(replies) = self.turns.next(), if !self.turns.is_empty() => {
+                    self.output.extend_from_slice(&replies);
+                    while let Some(Some(replies)) = self.turns.next().now_or_never() {
+                        self.output.extend_from_slice(&replies);
+                    }
+                    progress = Instant::now();
+                }
+                written = writer.write(&self.output), if !self.output.is_empty() => {
+                    match written? {
+                        0 => return Err(io::ErrorKind::WriteZero.into()),
+                        written => self.output.advance(written),
+                    }
+                    progress = Instant::now();
+                }
+                read = reader.read_buf(&mut self.input), if listens => {
+                    self.input_ended = read? == 0;
+                    progress = Instant::now();
+                }
+                () = tokio::time::sleep_until(progress + self.limits.stall), if waits => {
+                    return Ok(Closed::Stalled);
+                }
+                _ = stop.wait_for(|stop| *stop), if self.last.is_none() => {
+                    self.last = Some(Closed::Finished);
+                }
+            }
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.turns.is_empty() && self.held.is_none()
+    }
+
+    fn listens(&self) -> bool {
+        self.last.is_none() && !self.input_ended && self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.held.is_none() && self.turns.len() < TURNS && self.output.len() < OUTPUT_BYTES_MAX
+    }
+
+    /// Begins what the client has asked for, as far as there is room.
+    fn take_requests(&mut self) {
+        if let Some(batch) = self.held.take() {
+            self.begin(batch);
+            if self.held.is_none() {
+                let answers = self.held_answers.split();
+                self.say(answers);
+            }
+        }
+        let mut input = std::mem::take(&mut self.input);
+        let mut taken = 0;
+        let mut batch = Batch::new();
+        let mut answer = BytesMut::new();
+        while self.last.is_none() && self.has_room() {
+            let request = match self.parser.parse(&input[taken..]) {
+                Ok(Some(request)) => request,
+                Ok(None) => {
+                    if self.input_ended {
+                        self.last = Some(Closed::Finished);
+                    }
+                    break;
+                }
+                Err(error) => {
+                    self.begin(std::mem::take(&mut batch));
+                    write::error(&mut answer, &format!("ERR Protocol error: {error}"));
+                    self.say(answer.split());
+                    self.last = Some(Closed::Misbehaved);
+                    break;
+                }
+            };
+            taken += request.len;
+            if request.arguments.is_empty() {
+                continue;
+            }
+            let backend = &self.backend;
+            let info = || backend.info();
+            match interpret(&request.arguments, &mut self.session, info, &mut answer) {
+                Meaning::Operation(operation) => {
+                    batch.push(&operation);
+                    if batch.encoded_bytes() >= BATCH_BYTES || batch.len() >= BATCH_LEN {
+                        self.begin(std::mem::take(&mut batch));
+                    }
+                }
+                Meaning::Answered => {
+                    self.begin(std::mem::take(&mut batch));
+                    self.say(answer.split());
+                }
+                Meaning::Farewell => {
+                    self.begin(std::mem::take(&mut batch));
+                    self.say(answer.split());
+                    self.last = Some(Closed::Finished);
+                }
+            }
+        }
+        self.begin(batch);
+        if taken == input.len() {
+            // Gives the memory of a large request back.
+            if input.capacity() <= 4 * READ_BYTES {
+                input.clear();
+                self.input = input;
+            }
+        } else {
+            input.advance(taken);
+            self.input = input;
+        }
+    }
+
+    /// Hands a batch to the backend, or holds it until it is its turn.
+    fn begin(&mut self, batch: Batch) {
+        if batch.is_empty() {
+            return;
+        }
+        let kind = if batch.has_writes() {
+            Kind::Writes
+        } else {
+            Kind::Reads
+        };
+        if !self.turns.is_empty() && kind != self.kind {
+            self.held = Some(batch);
+            return;
+        }
+        self.kind = kind;
+        let len = batch.len();
+        let bytes = batch.into_bytes();
+        self.turns.push_back(match kind {
+            Kind::Writes => {
+                let done = self.backend.write(bytes);
+                Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
+            }
+            Kind::Reads => {
+                let done = self.backend.read(bytes);
+                Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
+            }
+        });
+    }
+
+    /// Answers a request that needs no backend, after those before it.
+    fn say(&mut self, answer: BytesMut) {
+        if answer.is_empty() {
+            return;
+        }
+        if self.held.is_some() {
+            self.held_answers.extend_from_slice(&answer);
+        } else if self.turns.is_empty() {
+            self.output.extend_from_slice(&answer);
+        } else {
+            self.turns
+                .push_back(Box::pin(std::future::ready(answer.freeze())));
+        }
+    }
+}
