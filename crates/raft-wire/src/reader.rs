@@ -7,9 +7,17 @@
 //! - Emits: fields, [`WireError`].
 //! - Source: the protobuf encoding guide.
 
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::decode_varint;
 
 use crate::error::WireError;
+
+// The kinds of values on the wire.
+const VARINT: u64 = 0;
+const SIXTY_FOUR_BIT: u64 = 1;
+const LENGTH_DELIMITED: u64 = 2;
+const START_GROUP: u64 = 3;
+const END_GROUP: u64 = 4;
+const THIRTY_TWO_BIT: u64 = 5;
 
 /// Reads the fields of one message.
 #[derive(Clone)]
@@ -44,29 +52,34 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, or `None` at the end.
+    #[inline]
     pub(crate) fn field(&mut self) -> Result<Option<Field<'a>>, WireError> {
         let inside = self.inside;
         if self.rest.is_empty() {
             return Ok(None);
         }
-        let (number, wire_type) = self.number(decode_key)?;
-        let value = match wire_type {
-            WireType::Varint => Value::Number(self.number(decode_varint)?),
-            WireType::LengthDelimited => {
-                let len = self.number(decode_varint)?;
+        let key = self.varint()?;
+        let malformed = WireError::Malformed { inside };
+        let number = u32::try_from(key).map_err(|_| malformed)? >> 3;
+        if number == 0 {
+            return Err(malformed);
+        }
+        let value = match key & 7 {
+            VARINT => Value::Number(self.varint()?),
+            LENGTH_DELIMITED => {
+                let len = self.varint()?;
                 Value::Bytes(self.take(len)?)
             }
-            WireType::SixtyFourBit => {
+            SIXTY_FOUR_BIT => {
                 self.take(8)?;
                 Value::Fixed
             }
-            WireType::ThirtyTwoBit => {
+            THIRTY_TWO_BIT => {
                 self.take(4)?;
                 Value::Fixed
             }
-            WireType::StartGroup | WireType::EndGroup => {
-                return Err(WireError::WrongWireType { inside, number });
-            }
+            START_GROUP | END_GROUP => return Err(WireError::WrongWireType { inside, number }),
+            _ => return Err(malformed),
         };
         Ok(Some(Field {
             number,
@@ -75,21 +88,23 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    fn number<T>(
-        &mut self,
-        decode: impl FnOnce(&mut &'a [u8]) -> Result<T, prost::DecodeError>,
-    ) -> Result<T, WireError> {
-        let mut rest = self.rest;
-        match decode(&mut rest) {
-            Ok(value) => {
-                self.rest = rest;
-                Ok(value)
-            }
-            Err(_) => Err(self.why_not_a_number()),
+    #[inline]
+    fn varint(&mut self) -> Result<u64, WireError> {
+        // Keys, lengths, types and small terms are a single byte.
+        if let Some((byte, rest)) = self.rest.split_first()
+            && *byte < 0x80
+        {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
         }
+        let mut rest = self.rest;
+        let value = decode_varint(&mut rest).map_err(|_| self.why_not_a_number())?;
+        self.rest = rest;
+        Ok(value)
     }
 
     /// A number takes ten bytes at most, and only its last one is below 0x80.
+    #[cold]
     fn why_not_a_number(&self) -> WireError {
         let inside = self.inside;
         let goes_on = self.rest.iter().all(|byte| *byte >= 0x80);
@@ -146,7 +161,7 @@ impl<'a> Field<'a> {
             Value::Bytes(packed) => {
                 let mut reader = Reader::new(self.inside, packed);
                 while !reader.rest.is_empty() {
-                    list.push(reader.number(decode_varint)?);
+                    list.push(reader.varint()?);
                 }
             }
             Value::Fixed => return Err(self.wrong_wire_type()),
