@@ -52,7 +52,11 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field, or `None` at the end.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "handing a field over in memory takes longer than reading it"
+    )]
+    #[inline(always)]
     pub(crate) fn field(&mut self) -> Result<Option<Field<'a>>, WireError> {
         let inside = self.inside;
         if self.rest.is_empty() {
