@@ -1,0 +1,225 @@
+//! # Replaying the log
+//!
+//! From segments to what each group had: the records in order, later ones
+//! winning over earlier ones. Replay stops at the first place that it cannot
+//! prove, and never goes on behind it.
+//!
+//! - Owns: the groups while they are rebuilt.
+//! - Emits: [`Recovered`], and where each group stands for the writer.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use raft_core::{Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMetadata};
+
+use crate::error::Damage;
+use crate::format::{GroupState, Record};
+use crate::group::Group;
+
+/// What a log had when it was opened. All of it is durable.
+#[derive(Clone, Debug, Default)]
+pub struct Recovered {
+    /// The groups that ever wrote something, by their ids.
+    pub groups: BTreeMap<u64, RecoveredGroup>,
+    /// The write that a crash had cut short, if there was one. Nobody was ever
+    /// told that it was durable.
+    pub torn_tail: Option<TornTail>,
+}
+
+impl Recovered {
+    /// Takes a group out; an empty one if it never wrote anything.
+    pub fn take_group(&mut self, group: u64) -> RecoveredGroup {
+        self.groups.remove(&group).unwrap_or_default()
+    }
+}
+
+/// What the log had of one group.
+#[derive(Clone, Debug)]
+pub struct RecoveredGroup {
+    /// Term, vote and commit index; [`HardState::EMPTY`] if none was written.
+    pub hard_state: HardState,
+    /// Where the latest snapshot stands, and the configuration there.
+    pub snapshot: Option<SnapshotMetadata>,
+    /// The last entry that was compacted away, or that a snapshot replaced.
+    pub compacted: EntryId,
+    /// The entries behind `compacted`.
+    pub entries: EntrySequence,
+}
+
+impl Default for RecoveredGroup {
+    fn default() -> Self {
+        Self {
+            hard_state: HardState::EMPTY,
+            snapshot: None,
+            compacted: EntryId::default(),
+            entries: EntrySequence::starting_at(LogIndex::new(1)),
+        }
+    }
+}
+
+/// A write that did not become whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TornTail {
+    /// The segment that ended in it.
+    pub file: PathBuf,
+    /// Where the segment was cut, in bytes.
+    pub offset: u64,
+    /// What was wrong there.
+    pub what: Damage,
+}
+
+/// The groups while they are rebuilt.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    groups: BTreeMap<u64, Replayed>,
+    /// The oldest segment that is needed, as far as the log says.
+    pub(crate) oldest_needed: u64,
+}
+
+/// The groups when the whole log was read.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    /// Where each stands, for the writer.
+    pub(crate) groups: BTreeMap<u64, Group>,
+    /// What each has, for the caller.
+    pub(crate) recovered: BTreeMap<u64, RecoveredGroup>,
+}
+
+#[derive(Debug)]
+struct Replayed {
+    group: Group,
+    entries: EntrySequence,
+}
+
+impl Replayed {
+    fn from_state(state: &GroupState) -> Self {
+        Self {
+            group: Group::from_state(state),
+            entries: EntrySequence::starting_at(state.next),
+        }
+    }
+}
+
+impl Default for Replayed {
+    fn default() -> Self {
+        Self {
+            group: Group::new(),
+            entries: EntrySequence::starting_at(LogIndex::new(1)),
+        }
+    }
+}
+
+impl Replay {
+    pub(crate) fn new() -> Self {
+        Self {
+            groups: BTreeMap::new(),
+            oldest_needed: 1,
+        }
+    }
+
+    /// Takes a record of segment `sequence`.
+    pub(crate) fn record(
+        &mut self,
+        sequence: u64,
+        group: u64,
+        record: Record,
+    ) -> Result<(), Damage> {
+        match record {
+            Record::Entries(entries) => self.entries(sequence, group, entries)?,
+            Record::HardState(hard_state) => self.group(group).group.hard_state = hard_state,
+            Record::Snapshot(snapshot) => {
+                let replayed = self.group(group);
+                replayed.entries = EntrySequence::starting_at(snapshot.index.next());
+                replayed.group.install(snapshot);
+            }
+            Record::Compact(up_to, snapshot) => {
+                let replayed = self.group(group);
+                replayed.group.compact(up_to, snapshot);
+                replayed.entries.drop_before(replayed.group.first_index());
+            }
+            Record::GroupState(state) => {
+                let known = self
+                    .groups
+                    .entry(group)
+                    .or_insert_with(|| Replayed::from_state(&state));
+                if known.group.state() != state {
+                    return Err(Damage::State { group });
+                }
+            }
+            Record::Purge(oldest) => self.oldest_needed = self.oldest_needed.max(oldest),
+            Record::Seal(_) | Record::Trailer(_) | Record::Padding => {}
+        }
+        Ok(())
+    }
+
+    fn group(&mut self, group: u64) -> &mut Replayed {
+        self.groups.entry(group).or_default()
+    }
+
+    fn entries(&mut self, sequence: u64, group: u64, entries: Entries) -> Result<(), Damage> {
+        let Replayed {
+            group: known,
+            entries: log,
+        } = self.group(group);
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Err(Damage::Meaningless);
+        };
+        let (first, next) = (first.index(), last.index().next());
+        if first < known.first_index() || first > known.next {
+            return Err(Damage::Hole {
+                group,
+                expected: known.next,
+                found: first,
+            });
+        }
+        known.append(sequence, first, next);
+        log.append(entries);
+        Ok(())
+    }
+
+    /// The groups, if each has all entries behind its compaction mark.
+    pub(crate) fn finish(self) -> Result<Finished, Damage> {
+        let mut finished = Finished::default();
+        for (id, Replayed { group, entries }) in self.groups {
+            if entries.first_index() != group.first_index() || entries.next_index() != group.next {
+                return Err(Damage::Hole {
+                    group: id,
+                    expected: group.first_index(),
+                    found: entries.first_index(),
+                });
+            }
+            finished.recovered.insert(
+                id,
+                RecoveredGroup {
+                    hard_state: group.hard_state,
+                    snapshot: group.snapshot.clone(),
+                    compacted: group.compacted,
+                    entries,
+                },
+            );
+            finished.groups.insert(id, group);
+        }
+        Ok(finished)
+    }
+}
+
+/// The name of a segment's file.
+pub(crate) fn segment_name(sequence: u64) -> String {
+    format!("{sequence:016x}.wal")
+}
+
+/// The segments in a listing, in order.
+pub(crate) fn segments(dir: &Path, names: &[String]) -> Vec<(u64, PathBuf)> {
+    let mut segments: Vec<_> = names
+        .iter()
+        .filter_map(|name| {
+            let digits = name
+                .strip_suffix(".wal")
+                .filter(|digits| digits.len() == 16)?;
+            let sequence = u64::from_str_radix(digits, 16).ok()?;
+            Some((sequence, dir.join(name)))
+        })
+        .collect();
+    segments.sort_unstable();
+    segments
+}
