@@ -1,0 +1,127 @@
+//! # The transport
+//!
+//! Carries packets between replicas: fast, in order per peer, and without any
+//! promise to arrive. Raft repeats what is lost; what a transport must never do
+//! is to wait for a peer.
+
+mod memory;
+mod tcp;
+
+use bytes::Bytes;
+use raft_core::{Message, NodeId, SnapshotOutcome};
+use tokio::sync::mpsc;
+
+pub use memory::{MemoryNetwork, MemoryTransport};
+pub use raft_wire::frame::{RequestKind, ResponseOutcome};
+pub use tcp::{TcpTransport, TcpTransportConfig, TransportError};
+
+/// What one replica tells another.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Packet {
+    /// A message of the protocol.
+    Raft(Message),
+    /// Asks the other replica to do something for a client of this one.
+    Request {
+        /// Who asks.
+        from: NodeId,
+        /// The asker's own number for it.
+        id: u64,
+        /// What to do.
+        kind: RequestKind,
+        /// The command or the query.
+        payload: Bytes,
+    },
+    /// Answers a request.
+    Response {
+        /// Who answers.
+        from: NodeId,
+        /// The asker's number.
+        id: u64,
+        /// How it ended.
+        outcome: ResponseOutcome,
+    },
+}
+
+/// What a transport tells its replica.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Another replica sent this.
+    Packet(Packet),
+    /// Something for this peer was dropped: it cannot be reached, or is slow.
+    Unreachable(NodeId),
+    /// A snapshot's journey ended.
+    SnapshotReport {
+        /// Who was to get it.
+        to: NodeId,
+        /// Whether it did.
+        outcome: SnapshotOutcome,
+    },
+}
+
+/// Where a transport puts what it has for its replica.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    sender: mpsc::Sender<Inbound>,
+}
+
+impl Inbox {
+    /// An inbox whose other end is a channel: a replica's, or that of a test of
+    /// a transport.
+    pub fn new(sender: mpsc::Sender<Inbound>) -> Self {
+        Self { sender }
+    }
+
+    /// Puts something in, waiting for room. This is how a slow replica slows
+    /// its peers' connections down. `false` if the replica is gone.
+    ///
+    /// # Cancel safety
+    /// If it is cancelled the packet is dropped, which the protocol survives.
+    pub async fn deliver(&self, inbound: Inbound) -> bool {
+        self.sender.send(inbound).await.is_ok()
+    }
+
+    /// Puts something in if there is room. `false` if there is none, or the
+    /// replica is gone.
+    pub fn try_deliver(&self, inbound: Inbound) -> bool {
+        self.sender.try_send(inbound).is_ok()
+    }
+
+    /// Puts something in if there is room, and gives it back if there is none.
+    /// What is for a replica that is gone is dropped.
+    pub(crate) fn offer(&self, inbound: Inbound) -> Option<Inbound> {
+        match self.sender.try_send(inbound) {
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
+            Err(mpsc::error::TrySendError::Full(inbound)) => Some(inbound),
+        }
+    }
+
+    /// Whether the replica is gone.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
+
+/// Carries packets. No method may block or wait.
+pub trait Transport: Send + 'static {
+    /// Begins to deliver what comes in. Called once, inside the runtime, before
+    /// anything is sent.
+    fn start(&mut self, inbox: Inbox);
+
+    /// Sends a packet, soon, or drops it and reports the peer unreachable.
+    /// Snapshots ([`raft_core::Body::Snapshot`], which carry their data) come
+    /// here too: they travel without holding up other packets, and end with a
+    /// [`Inbound::SnapshotReport`].
+    fn send(&mut self, to: NodeId, packet: Packet);
+
+    /// Everything of this turn was handed over: write it out.
+    fn flush(&mut self) {}
+
+    /// From now on `id` is reached at `address`, in whatever form this
+    /// transport understands; `None` forgets it.
+    fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
+        let _ = (id, address);
+    }
+
+    /// Stops delivering and closes every connection.
+    fn stop(&mut self) {}
+}

@@ -1,0 +1,249 @@
+//! # The transport over TCP
+//!
+//! Owns the listener, one outgoing connection per peer for packets and one per
+//! snapshot, and every task that serves them. What a server sends goes over the
+//! connection that it opened itself; the connections that others opened are
+//! only read, so that each has one writer and one reader.
+//!
+//! | what | file |
+//! |---|---|
+//! | limits and patience | `config.rs` |
+//! | bytes to frames | `stream.rs` |
+//! | who may connect | `handshake.rs`, `seats.rs` |
+//! | the way out | `outgoing.rs` |
+//! | the way in | `incoming.rs` |
+//! | snapshots, both ways | `snapshot.rs` |
+//!
+//! Reads: packets from the replica, bytes from peers. Emits: packets, lost
+//! peers and the ends of snapshots into the replica's [`Inbox`].
+//!
+//! The transport carries what raft-wire encodes; servers prove who they are by
+//! cluster id, node id and incarnation, which keeps accidents out and not
+//! attackers.
+
+mod config;
+mod handshake;
+mod incoming;
+mod outgoing;
+mod seats;
+mod seldom;
+mod snapshot;
+mod stream;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use raft_core::{Body, Message, NodeId, SnapshotOutcome};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::outgoing::PeerLink;
+use self::seats::Seats;
+use self::seldom::Seldom;
+use super::{Inbound, Inbox, Packet, Transport};
+
+pub use self::config::TcpTransportConfig;
+
+/// The only group of a replica, until many share one transport.
+const GROUP: u64 = 0;
+
+/// Connects this server with its peers over TCP.
+///
+/// Dropping it closes every connection and ends every task;
+/// [`shutdown`](Self::shutdown) waits until that is done.
+#[derive(Debug)]
+pub struct TcpTransport {
+    scope: Scope,
+    config: Arc<TcpTransportConfig>,
+    local_addr: SocketAddr,
+    /// `None` once it is being served.
+    listener: Option<TcpListener>,
+    /// `None` until it is started.
+    inbox: Option<Inbox>,
+    addresses: Vec<(NodeId, String)>,
+    links: Vec<PeerLink>,
+    /// How often it is said that a server without an address is unreachable.
+    strangers: Seldom,
+}
+
+/// Why a transport does not come up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransportError {
+    /// The address is taken.
+    #[error("something else listens on {address} already: stop it, or choose another address")]
+    AddressInUse {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The operating system does not let us listen there.
+    #[error("cannot listen on {address}: choose an address of this machine that is allowed")]
+    CannotListen {
+        /// The address.
+        address: SocketAddr,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+/// Where the tasks of one transport live and how they end.
+#[derive(Clone, Debug)]
+struct Scope {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Scope {
+    /// Runs `task` until it ends or this scope does.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tasks.spawn(async move {
+            stop.run_until_cancelled(task).await;
+        });
+    }
+}
+
+impl TcpTransport {
+    /// Listens, but serves nobody before it is started.
+    ///
+    /// # Errors
+    /// The address is taken or not ours.
+    ///
+    /// # Cancel safety
+    /// If it is cancelled nothing stays open.
+    pub async fn bind(config: TcpTransportConfig) -> Result<Self, TransportError> {
+        let address = config.listen;
+        let refused = |source: io::Error| match source.kind() {
+            io::ErrorKind::AddrInUse => TransportError::AddressInUse { address },
+            _ => TransportError::CannotListen { address, source },
+        };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let local_addr = listener.local_addr().map_err(refused)?;
+        let mut transport = Self {
+            scope: Scope {
+                tasks: TaskTracker::new(),
+                stop: CancellationToken::new(),
+            },
+            local_addr,
+            listener: Some(listener),
+            inbox: None,
+            addresses: Vec::new(),
+            links: Vec::new(),
+            strangers: Seldom::new(),
+            config: Arc::new(config),
+        };
+        let config = Arc::clone(&transport.config);
+        for (id, address) in &config.peers {
+            transport.set_peer(*id, Some(address));
+        }
+        Ok(transport)
+    }
+
+    /// Where this transport listens, with the port that it got.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// Stops and waits until every task has ended and the port is free.
+    ///
+    /// # Cancel safety
+    /// If it is cancelled the transport stops all the same.
+    pub async fn shutdown(mut self) {
+        self.stop();
+        self.scope.tasks.wait().await;
+    }
+
+    fn connect(&mut self, id: NodeId, address: &str) {
+        if let Some(inbox) = &self.inbox {
+            self.links.push(PeerLink::open(
+                &self.scope,
+                &self.config,
+                inbox,
+                id,
+                address,
+            ));
+        }
+    }
+}
+
+impl Transport for TcpTransport {
+    fn start(&mut self, inbox: Inbox) {
+        let Some(listener) = self.listener.take() else {
+            return;
+        };
+        let incoming = incoming::Incoming {
+            config: Arc::clone(&self.config),
+            inbox: inbox.clone(),
+            seats: Seats::default(),
+            complaints: Seldom::new(),
+        };
+        self.scope
+            .spawn(incoming::accept_all(incoming, listener, self.scope.clone()));
+        self.inbox = Some(inbox);
+        for (id, address) in self.addresses.clone() {
+            self.connect(id, &address);
+        }
+    }
+
+    fn send(&mut self, to: NodeId, packet: Packet) {
+        let Some(inbox) = &self.inbox else {
+            return;
+        };
+        let link = self.links.iter_mut().find(|link| link.id() == to);
+        match (packet, link) {
+            (Packet::Raft(message), Some(link)) if is_snapshot(&message) => {
+                link.send_snapshot(message);
+            }
+            (packet, Some(link)) => link.send(packet),
+            (packet, None) => {
+                if self.strangers.allows() {
+                    inbox.try_deliver(Inbound::Unreachable(to));
+                }
+                if matches!(packet, Packet::Raft(message) if is_snapshot(&message)) {
+                    let failed = report_snapshot(inbox.clone(), to, SnapshotOutcome::Failed);
+                    self.scope.spawn(failed);
+                }
+            }
+        }
+    }
+
+    fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
+        let known = self.addresses.iter().find(|(peer, _)| *peer == id);
+        let unchanged = known.map(|(_, address)| address.as_str()) == address;
+        if unchanged || id == self.config.node_id {
+            return;
+        }
+        self.addresses.retain(|(peer, _)| *peer != id);
+        self.links.retain(|link| link.id() != id);
+        if let Some(address) = address {
+            self.addresses.push((id, address.to_owned()));
+            self.connect(id, address);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.scope.stop.cancel();
+        self.scope.tasks.close();
+        self.links.clear();
+        self.listener = None;
+        self.inbox = None;
+    }
+}
+
+fn is_snapshot(message: &Message) -> bool {
+    matches!(message.body, Body::Snapshot(_))
+}
+
+/// Tells the replica how a snapshot ended. It must hear that, so this waits for
+/// room in its inbox.
+async fn report_snapshot(inbox: Inbox, to: NodeId, outcome: SnapshotOutcome) {
+    inbox.deliver(Inbound::SnapshotReport { to, outcome }).await;
+}
+
+impl Drop for TcpTransport {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
