@@ -154,6 +154,7 @@ impl Environment {
         match command.name.as_str() {
             "add-nodes" => self.add_nodes(command),
             "restart" => self.restart(command),
+            "create-snapshot" => self.create_snapshot(command),
             "compact" => self.compact(command, out),
             "log-level" => self.log_level(command),
 

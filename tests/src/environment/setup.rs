@@ -138,6 +138,22 @@ impl Environment {
         self.raft_log(command, out)
     }
 
+    /// Records the latest state as the storage's snapshot, from which the node
+    /// takes its configuration when it restarts.
+    pub(super) fn create_snapshot(&mut self, command: &Command) -> Result<(), Stop> {
+        command.only(&[])?;
+        let node = self.node(command, 0)?;
+        let storage = node.raw.storage_mut();
+        let SnapshotMetadata {
+            index, conf_state, ..
+        } = storage.state.metadata.clone();
+        let data = storage.state.data.clone();
+        let created = storage.log.create_snapshot(index, Some(conf_state), data);
+        let result = created.map(|_| ());
+        result.map_err(|why| node.broken(why))?;
+        Ok(())
+    }
+
     pub(super) fn log_level(&mut self, command: &Command) -> Result<(), Stop> {
         command.only(&[])?;
         self.output = Output::of_level(command.word(0)?)?;
