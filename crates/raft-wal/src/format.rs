@@ -712,3 +712,41 @@ impl Encoder {
         self.bytes.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_valid_in_its_segment_and_at_its_place_only() {
+        let mut encoder = Encoder::new();
+        encoder.begin(7, 4096, 0);
+        encoder.purge(1);
+        let (bytes, chain) = encoder.encoded();
+        let header = RecordHeader::decode(7, 4096, bytes).expect("a record");
+        assert_eq!(header.chain, chain);
+        assert_eq!(RecordHeader::decode(8, 4096, bytes), None);
+        assert_eq!(RecordHeader::decode(7, 4104, bytes), None);
+    }
+
+    #[test]
+    fn a_seal_is_as_long_as_its_reserve() {
+        let mut encoder = Encoder::new();
+        encoder.begin(7, 4096, 0);
+        encoder.seal(2);
+        encoder.trailer(1, 0, 0);
+        assert_eq!(len_u64(encoder.encoded().0.len()), SEAL_BYTES);
+    }
+
+    #[test]
+    fn a_mark_is_never_longer_than_its_reserve_and_begins_a_sector() {
+        for start in (4096..8192).step_by(8) {
+            let mut encoder = Encoder::new();
+            encoder.begin(7, start, 0);
+            encoder.pad_to_sector();
+            assert_eq!((start + len_u64(encoder.position())) % SECTOR_BYTES, 0);
+            encoder.trailer(1, 0, 0);
+            assert!(len_u64(encoder.position()) <= MARK_BYTES_MAX);
+        }
+    }
+}

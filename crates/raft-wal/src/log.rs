@@ -1010,10 +1010,6 @@ fn rewrite<F: Fs>(
             heading = Heading::Written;
         }
     }
-    if header.sequence == 1 {
-        // There is nothing before the first segment to be repeated in it.
-        heading = Heading::Written;
-    }
     let (batches, chain) = encoder.encoded();
     bytes.extend_from_slice(batches);
 

@@ -223,3 +223,41 @@ pub(crate) fn segments(dir: &Path, names: &[String]) -> Vec<(u64, PathBuf)> {
     segments.sort_unstable();
     segments
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raft_core::Term;
+
+    #[test]
+    fn a_group_state_must_agree_with_the_segments_before() {
+        let mut replay = Replay::new();
+        let vote = HardState {
+            term: Term::new(3),
+            ..HardState::EMPTY
+        };
+        replay
+            .record(1, 5, Record::HardState(vote))
+            .expect("a vote");
+        let mut state = GroupState {
+            hard_state: vote,
+            compacted: EntryId::default(),
+            next: LogIndex::new(1),
+            snapshot: None,
+        };
+        replay
+            .record(2, 5, Record::GroupState(state.clone()))
+            .expect("the same");
+        state.hard_state = HardState::EMPTY;
+        let refused = replay.record(2, 5, Record::GroupState(state));
+        assert_eq!(refused, Err(Damage::State { group: 5 }));
+    }
+
+    #[test]
+    fn entries_behind_a_hole_are_not_taken() {
+        let mut replay = Replay::new();
+        let entry = raft_core::Entry::normal(Term::new(1), LogIndex::new(2), bytes::Bytes::new());
+        let refused = replay.record(1, 5, Record::Entries(entry.into()));
+        assert!(matches!(refused, Err(Damage::Hole { group: 5, .. })));
+    }
+}

@@ -59,8 +59,8 @@ pub enum Survivors {
     None,
     /// Everything.
     All,
-    /// Sectors and names chosen by a seed: any sectors, and any number of the
-    /// first changes of names.
+    /// Sectors and names chosen by a seed: any sectors, and either the first
+    /// changes of names, as a journal keeps them, or any of them.
     Chosen(u64),
 }
 
@@ -91,7 +91,7 @@ enum Power {
 #[derive(Clone, Debug)]
 enum NameChange {
     Set(PathBuf, usize),
-    Rename(PathBuf, PathBuf),
+    Rename(PathBuf, PathBuf, usize),
     Remove(PathBuf),
 }
 
@@ -202,10 +202,12 @@ impl NameChange {
             Self::Set(path, inode) => {
                 names.insert(path.clone(), *inode);
             }
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            Self::Rename(from, to, inode) => {
+                // The old name may have come to mean another file by now.
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
             Self::Remove(path) => {
                 names.remove(path);
@@ -265,18 +267,19 @@ impl SimDisk {
             Survivors::Chosen(seed) => seed,
             Survivors::None | Survivors::All => 0,
         });
-        // A journal keeps the order of names.
         let changes = std::mem::take(&mut state.name_changes);
-        let kept = match survivors {
-            Survivors::None => 0,
-            Survivors::All => changes.len(),
-            Survivors::Chosen(_) => {
-                let some = u64::try_from(changes.len()).unwrap_or(0) + 1;
-                usize::try_from(numbers.next() % some).unwrap_or(0)
+        let some = u64::try_from(changes.len()).unwrap_or(0) + 1;
+        let (in_order, first) = (numbers.next().is_multiple_of(2), numbers.next() % some);
+        for (place, (_, change)) in (0..).zip(&changes) {
+            let keep = match survivors {
+                Survivors::None => false,
+                Survivors::All => true,
+                Survivors::Chosen(_) if in_order => place < first,
+                Survivors::Chosen(_) => numbers.next().is_multiple_of(2),
+            };
+            if keep {
+                change.apply(&mut state.durable_names);
             }
-        };
-        for (_, change) in changes.iter().take(kept) {
-            change.apply(&mut state.durable_names);
         }
         for inode in &mut state.inodes {
             for sector in std::mem::take(&mut inode.dirty) {
@@ -446,8 +449,8 @@ impl Fs for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         let fault = state.call(Call::Rename)?;
-        state.inode(from)?;
-        let change = NameChange::Rename(from.to_owned(), to.to_owned());
+        let inode = state.inode(from)?;
+        let change = NameChange::Rename(from.to_owned(), to.to_owned(), inode);
         state.free(to);
         state.change_name(parent(from), change);
         fault.map_or(Ok(()), |_| Err(power_is_off()))

@@ -321,6 +321,70 @@ fn the_last_batch_is_guarded_once_it_is_marked_durable() {
 }
 
 #[test]
+fn what_a_restart_has_written_again_is_guarded_at_once() {
+    let disk = SimDisk::new();
+    let (mut log, start) = open_model(&disk);
+    let mut draw = Draw::new(25);
+    let mut outcome = Outcome::starting_with(start);
+    for _ in 0..3 {
+        let jobs = [draw.write(outcome.newest(), 1, Kind::Append)];
+        outcome.committed(&jobs, &log.commit(&jobs));
+    }
+    drop(log);
+    let (log, _) = open_model(&disk);
+    let end = usize::try_from(log.end()).unwrap();
+    drop(log);
+    let bytes = disk.read(segment(1)).unwrap();
+    for at in 4096..end {
+        let damaged = disk.copy();
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 2;
+        damaged.put(segment(1), &wrong);
+        let context = format!("byte {at}");
+        let verdict = assert_whole_or_refused(&damaged, outcome.newest(), &context);
+        assert_eq!(verdict, Verdict::Refused, "{context}");
+    }
+}
+
+#[test]
+fn a_record_of_another_history_is_noticed() {
+    // Two logs with the same ids that differ in their first entry only.
+    let history = |byte: u8| {
+        let disk = SimDisk::new();
+        let (mut log, _) = open_model(&disk);
+        for index in 1..=3 {
+            let fill = if index == 1 { byte } else { 0 };
+            let mut write = crate::Write::new(1, crate::Sync::Required);
+            write.entries = raft_core::Entry::normal(
+                raft_core::Term::new(1),
+                raft_core::LogIndex::new(index),
+                vec![fill; 40].into(),
+            )
+            .into();
+            assert!(log.commit(&[crate::log::Job::Write(write)])[0].is_ok());
+        }
+        log.close().unwrap();
+        disk
+    };
+    let (one, two) = (history(1), history(2));
+    let first = one.read(segment(1)).unwrap();
+    let mut mixed = two.read(segment(1)).unwrap();
+    // The first record, without what leads to the second.
+    let record = 4096..4096 + 48 + 56;
+    assert_eq!(first[..4096], mixed[..4096]);
+    assert_ne!(first[record.clone()], mixed[record.clone()]);
+    mixed[record.clone()].copy_from_slice(&first[record]);
+    two.put(segment(1), &mixed);
+    match open(&two) {
+        Err(OpenError::Corrupt(corruption)) => {
+            assert_eq!(corruption.what, Damage::RecordLink);
+            assert_eq!(corruption.offset, 4096 + 48 + 56);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn arbitrary_bytes_are_refused_without_a_panic() {
     for seed in 0..500 {
         let mut draw = Draw::new(seed);

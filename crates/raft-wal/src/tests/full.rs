@@ -64,6 +64,32 @@ fn a_full_disk_still_takes_votes_and_no_entries() {
 }
 
 #[test]
+fn a_restart_works_when_votes_have_used_up_their_reserve() {
+    let disk = SimDisk::new();
+    let (mut log, start) = open_model(&disk);
+    disk.limit_free_bytes(Some(60 << 10));
+    let mut draw = Draw::new(44);
+    let mut outcome = fill(&mut log, &mut draw, start);
+    let mut votes = 0;
+    loop {
+        let jobs = vote(&mut draw, &outcome);
+        let results = log.commit(&jobs);
+        outcome.committed(&jobs, &results);
+        match &results[0] {
+            Ok(()) => votes += 1,
+            Err(WalError::DiskFull) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(votes > 20, "{votes}");
+    drop(log);
+    disk.limit_free_bytes(Some(0));
+    disk.crash(Survivors::None);
+    let (_log, found) = open_model(&disk);
+    outcome.assert_allows(&found, "restart");
+}
+
+#[test]
 fn a_log_goes_on_by_itself_when_there_is_room_again() {
     let disk = SimDisk::new();
     let (mut log, start) = open_model(&disk);
