@@ -1,1 +1,44 @@
-//! raft-tokio.
+//! Raft for tokio services.
+//!
+//! ```text
+//! let applied = raft.propose(command).await?;
+//! ```
+//!
+//! means: `command` is on the disks of a quorum, the state machine has applied
+//! it, and `applied.reply` is what it answered. See [`Raft`] for the handle,
+//! [`StateMachine`] for the one trait to implement, and [`Node`] for those who
+//! want to carry out the protocol's effects themselves.
+//!
+//! | part | what it does | in memory, for tests |
+//! |---|---|---|
+//! | [`Transport`] | [`TcpTransport`] | [`MemoryNetwork`] |
+//! | [`LogStore`] | [`WalLogStore`] | [`MemoryLogStore`] |
+
+mod config;
+mod error;
+mod event_loop;
+pub mod log_store;
+mod node;
+mod replica;
+mod state_machine;
+mod status;
+mod task;
+pub mod transport;
+
+/// The protocol without a runtime.
+pub use raft_core as core;
+
+// The public interface is:
+pub use config::RaftConfig;
+pub use error::{ChangeMembershipError, ProposeError, ReadError, StartError, TransferError};
+pub use log_store::{LogStore, MemoryLogStore, WalLogStore, WalLogStoreError, WalLogStoreOptions};
+pub use node::{ApplyConfChangeError, Node, NodeProposeError, Readys, SharedStorage};
+pub use raft_core::{
+    ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, EntryId, Flow,
+    LogIndex, NodeId, ProgressState, RoleKind, Term,
+};
+pub use replica::{Applied, Raft};
+pub use state_machine::{BoxError, SnapshotJob, StateMachine};
+pub use status::ReplicaStatus;
+pub use task::{StopReason, Stopped};
+pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};

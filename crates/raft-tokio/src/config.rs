@@ -1,0 +1,141 @@
+//! # Configuration of a replica
+//!
+//! What a user chooses, with defaults for a cluster in one data centre.
+
+use std::time::Duration;
+
+use raft_core::{Config, LogIndex, NodeId, ReadOnly, StorageWrites};
+
+/// How one replica runs.
+///
+/// ```
+/// use raft_tokio::{NodeId, RaftConfig};
+/// use std::time::Duration;
+///
+/// let ids: Vec<NodeId> = (1..=3).filter_map(NodeId::new).collect();
+/// let config = RaftConfig {
+///     snapshot_entries: 50_000,
+///     proposal_timeout: Duration::from_secs(2),
+///     ..RaftConfig::new(ids[0], ids.clone())
+/// };
+/// assert_eq!(config.initial_voters.len(), 3);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RaftConfig {
+    /// This server.
+    pub id: NodeId,
+    /// The voters of a new cluster, the same on each of them. Ignored once the
+    /// log has something. Empty for a server that is to be added to a running
+    /// cluster.
+    pub initial_voters: Vec<NodeId>,
+    /// How long a tick is. Default 100 ms.
+    pub tick: Duration,
+    /// Ticks without a leader before this server campaigns, at least; drawn from
+    /// `[election_ticks, 2 * election_ticks)`. Default 10.
+    pub election_ticks: u32,
+    /// Ticks between two heartbeats. Default 1.
+    pub heartbeat_ticks: u32,
+    /// How long a proposal or a read may take before the caller hears that its
+    /// outcome is unknown, or that nobody leads. In steps of a tick. Default
+    /// 5 s.
+    pub proposal_timeout: Duration,
+    /// Requests that may wait in front of the event loop. Default 8192.
+    pub requests_waiting_max: usize,
+    /// Bytes in one command. Larger ones are refused. Default 16 MiB.
+    pub command_bytes_max: usize,
+    /// Bytes of commands in the leader's log that are not applied. More are
+    /// refused until some are. Default 256 MiB.
+    pub uncommitted_bytes_max: u64,
+    /// Bytes of encoded entries in one append message. Default 1 MiB.
+    pub append_bytes_max: u64,
+    /// Bytes of committed entries handed to the state machine that it has not
+    /// applied. Default 64 MiB.
+    pub applying_bytes_max: u64,
+    /// Append messages on their way to one follower. Default 512.
+    pub inflight_messages_max: usize,
+    /// Bytes of commands on their way to one follower. Default 64 MiB.
+    pub inflight_bytes_max: u64,
+    /// Whether elections begin with a round that raises no term. Default true.
+    pub pre_vote: bool,
+    /// Whether reads trust the leader's lease instead of asking a quorum.
+    /// Default false.
+    pub lease_reads: bool,
+    /// Applied entries after which a snapshot is taken. Zero: never. Default
+    /// 100 000.
+    pub snapshot_entries: u64,
+    /// Entries that stay in the log behind a snapshot, so that a follower that
+    /// is a little late needs none. Default 10 000.
+    pub snapshot_keep_entries: u64,
+    /// Whether a follower passes requests on to the leader. Default true.
+    pub forwarding: bool,
+    /// Where the randomized election times are drawn from. Default: the process
+    /// draws one.
+    pub seed: u64,
+}
+
+impl RaftConfig {
+    /// The defaults for a server of a cluster that begins with these voters.
+    pub fn new(id: NodeId, initial_voters: Vec<NodeId>) -> Self {
+        Self {
+            id,
+            initial_voters,
+            tick: Duration::from_millis(100),
+            election_ticks: 10,
+            heartbeat_ticks: 1,
+            proposal_timeout: Duration::from_secs(5),
+            requests_waiting_max: 8192,
+            command_bytes_max: 16 * 1024 * 1024,
+            uncommitted_bytes_max: 256 * 1024 * 1024,
+            append_bytes_max: 1024 * 1024,
+            applying_bytes_max: 64 * 1024 * 1024,
+            inflight_messages_max: 512,
+            inflight_bytes_max: 64 * 1024 * 1024,
+            pre_vote: true,
+            lease_reads: false,
+            snapshot_entries: 100_000,
+            snapshot_keep_entries: 10_000,
+            forwarding: true,
+            seed: process_seed(id),
+        }
+    }
+
+    pub(crate) fn core(&self, applied: LogIndex) -> Config {
+        Config {
+            election_ticks: self.election_ticks,
+            heartbeat_ticks: self.heartbeat_ticks,
+            applied,
+            storage_writes: StorageWrites::Asynchronous,
+            append_bytes_max: self.append_bytes_max,
+            committed_bytes_max: Some(self.applying_bytes_max),
+            uncommitted_bytes_max: self.uncommitted_bytes_max,
+            inflight_messages_max: self.inflight_messages_max,
+            inflight_bytes_max: self.inflight_bytes_max.max(self.append_bytes_max),
+            check_quorum: true,
+            pre_vote: self.pre_vote,
+            read_only: if self.lease_reads {
+                ReadOnly::LeaseBased
+            } else {
+                ReadOnly::Safe
+            },
+            // A follower passes requests on itself, with an answer.
+            proposal_forwarding: false,
+            conf_change_validation: true,
+            step_down_on_removal: true,
+            seed: self.seed,
+            ..Config::new(self.id)
+        }
+    }
+
+    /// `proposal_timeout` in ticks, at least one.
+    pub(crate) fn timeout_ticks(&self) -> u64 {
+        let ticks = self.proposal_timeout.as_nanos() / self.tick.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
+    }
+}
+
+/// A number that differs between processes, from the standard library's source
+/// of hash seeds.
+pub(crate) fn process_seed(id: NodeId) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(id)
+}

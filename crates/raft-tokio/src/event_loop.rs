@@ -1,0 +1,303 @@
+//! # The event loop
+//!
+//! One spawned task, one `select!`. What may come in depends on the state, and
+//! the loop says so the way etcd's `node.run` does with nil channels: a channel
+//! that is closed for now is a `None`, and its branch never completes.
+//!
+//! | channel | is `Some` while |
+//! |---|---|
+//! | `propc` | somebody leads, and this node was not removed |
+//! | `readyc` | something is ready, and no Ready is being carried out |
+//! | `advancec` | a Ready is being carried out (never with asynchronous writes) |
+//! | all others | always |
+//!
+//! Each gate is a function of the state, looked at in every turn. (etcd moves
+//! its gates at certain edges, and misses some: a node that was removed and
+//! added again under the same leader takes no proposals there.)
+//!
+//! Two hosts share the loop: [`Node`](crate::Node), which hands Readys to its
+//! user, and the replica behind [`Raft`](crate::Raft), which carries them out
+//! itself, in the same task.
+//!
+//! # Cancel safety
+//! Every branch is a channel receive or a timer, and loses nothing when another
+//! branch wins. There is no await anywhere else: while the node is stepped, the
+//! task runs through.
+//!
+//! - Owns: the node, the channels' receiving ends.
+//! - Source: etcd `node.run`.
+
+use std::future::pending;
+
+use raft_core::{Halted, RawNode, Ready, Storage};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Interval;
+use tokio_util::sync::CancellationToken;
+
+/// How many waiting things one turn takes from one channel. Enough to fill a
+/// batch under load, few enough that a tick is never far away.
+const PROPOSALS_PER_TURN_MAX: usize = 4096;
+const INPUTS_PER_TURN_MAX: usize = 1024;
+const EVENTS_PER_TURN_MAX: usize = 1024;
+
+/// What a loop serves: how input reaches the node, and what becomes of its
+/// effects.
+pub(crate) trait Host: Sized + Send + 'static {
+    /// The node's view of its log.
+    type Storage: Storage + Send + 'static;
+    /// What waits in `propc`.
+    type Proposal: Send + 'static;
+    /// What comes in through `recvc`.
+    type Input: Send + 'static;
+    /// What comes in through `controlc`.
+    type Command: Send + 'static;
+    /// What the host's own workers report.
+    type Event: Send + 'static;
+
+    /// Takes everything that queued up, as one append.
+    fn on_proposals(
+        &mut self,
+        node: &mut RawNode<Self::Storage>,
+        proposals: &mut Vec<Self::Proposal>,
+    );
+
+    fn on_input(&mut self, node: &mut RawNode<Self::Storage>, input: Self::Input);
+
+    fn on_command(&mut self, node: &mut RawNode<Self::Storage>, command: Self::Command);
+
+    fn on_event(&mut self, node: &mut RawNode<Self::Storage>, event: Self::Event);
+
+    /// A tick has passed; the node was ticked already. `waiting` is `propc`
+    /// while it is gated, so that what has waited too long can be refused.
+    fn on_tick(
+        &mut self,
+        node: &mut RawNode<Self::Storage>,
+        gated: Option<&mut mpsc::Receiver<Self::Proposal>>,
+    );
+
+    /// A turn ends: carries effects out, if the host does that itself.
+    ///
+    /// # Errors
+    /// The loop ends.
+    fn settle(&mut self, node: &mut RawNode<Self::Storage>) -> Result<(), Halted>;
+
+    /// The loop has ended; nothing comes any more. What is returned may block,
+    /// and runs before anybody hears that the node has stopped.
+    fn on_stop(self, node: &mut RawNode<Self::Storage>) -> Option<Cleanup>;
+}
+
+/// The last work of a host, on a thread for blocking work.
+pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
+
+/// Where ticks come from.
+#[derive(Debug)]
+pub(crate) enum Ticks {
+    /// The user's own clock.
+    Channel(mpsc::Receiver<()>),
+    /// The runtime's clock.
+    Interval(Interval),
+}
+
+impl Ticks {
+    async fn next(&mut self) {
+        match self {
+            Self::Channel(tickc) => match tickc.recv().await {
+                Some(()) => {}
+                // Whoever ticked is gone; `controlc` says when the loop ends.
+                None => pending().await,
+            },
+            Self::Interval(interval) => {
+                interval.tick().await;
+            }
+        }
+    }
+}
+
+/// A consumer that waits for a Ready.
+pub(crate) type ReadyRequest = oneshot::Sender<Ready>;
+
+/// A consumer that has carried a Ready out, and waits until the node knows.
+pub(crate) type Advanced = oneshot::Sender<()>;
+
+pub(crate) struct EventLoop<H: Host> {
+    pub(crate) node: RawNode<H::Storage>,
+    pub(crate) host: H,
+    pub(crate) ticks: Ticks,
+    pub(crate) propc: mpsc::Receiver<H::Proposal>,
+    pub(crate) recvc: mpsc::Receiver<H::Input>,
+    pub(crate) controlc: mpsc::Receiver<H::Command>,
+    pub(crate) eventc: Option<mpsc::UnboundedReceiver<H::Event>>,
+    pub(crate) readyc: Option<mpsc::Receiver<ReadyRequest>>,
+    pub(crate) advancec: Option<mpsc::Receiver<Advanced>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// What a turn began with.
+enum Turn<H: Host> {
+    Stop,
+    Tick,
+    Proposals,
+    Input(H::Input),
+    Command(H::Command),
+    Event(H::Event),
+    Ready(ReadyRequest),
+    Advance(Advanced),
+}
+
+/// Receives, if the channel is open for now; else never.
+async fn receive<T>(channel: Option<&mut mpsc::Receiver<T>>) -> Option<T> {
+    match channel {
+        Some(channel) => channel.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn receive_event<T>(channel: Option<&mut mpsc::UnboundedReceiver<T>>) -> T {
+    match channel {
+        Some(channel) => match channel.recv().await {
+            Some(event) => event,
+            // The workers are gone, and will report nothing more.
+            None => pending().await,
+        },
+        None => pending().await,
+    }
+}
+
+async fn receive_many<T>(channel: Option<&mut mpsc::Receiver<T>>, into: &mut Vec<T>) -> usize {
+    match channel {
+        Some(channel) => channel.recv_many(into, PROPOSALS_PER_TURN_MAX).await,
+        None => pending().await,
+    }
+}
+
+/// Whether proposals may pass: somebody leads who could take them, and this node
+/// is a member, or does not know the members yet.
+pub(crate) fn proposals_may_pass<S: Storage>(node: &RawNode<S>) -> bool {
+    let membership = node.membership();
+    node.leader().is_some()
+        && (membership.contains(node.id()) || membership.voters().incoming.is_empty())
+}
+
+impl<H: Host> EventLoop<H> {
+    /// Runs until it is stopped, every handle is gone, or the node cannot go on.
+    pub(crate) async fn run(mut self) -> Option<Cleanup> {
+        let mut proposals = Vec::new();
+        loop {
+            if self.host.settle(&mut self.node).is_err() {
+                break;
+            }
+            let turn = self.next_turn(&mut proposals).await;
+            match turn {
+                Turn::Stop => break,
+                Turn::Tick => self.tick(),
+                // The proposals themselves are taken below, with those that
+                // came meanwhile.
+                Turn::Proposals => {}
+                Turn::Input(input) => self.host.on_input(&mut self.node, input),
+                Turn::Command(command) => self.host.on_command(&mut self.node, command),
+                Turn::Event(event) => self.host.on_event(&mut self.node, event),
+                Turn::Ready(request) => self.hand_out_ready(request),
+                Turn::Advance(advanced) => self.advance(advanced),
+            }
+            self.take_what_waits(&mut proposals);
+        }
+        self.host.on_stop(&mut self.node)
+    }
+
+    /// Waits for whatever comes first. Nothing else in the loop awaits.
+    async fn next_turn(&mut self, proposals: &mut Vec<H::Proposal>) -> Turn<H> {
+        let outstanding = self.node.is_ready_outstanding();
+        let mut propc = None;
+        if proposals_may_pass(&self.node) {
+            propc = Some(&mut self.propc);
+        }
+        let mut readyc = None;
+        if !outstanding && self.readyc.is_some() && self.node.has_ready() {
+            readyc = self.readyc.as_mut();
+        }
+        let mut advancec = None;
+        if outstanding {
+            advancec = self.advancec.as_mut();
+        }
+        // Unbiased: a flood on one channel must not starve another.
+        tokio::select! {
+            () = self.stop.cancelled() => Turn::Stop,
+            () = self.ticks.next() => Turn::Tick,
+            command = self.controlc.recv() => match command {
+                Some(command) => Turn::Command(command),
+                // Every handle is gone.
+                None => Turn::Stop,
+            },
+            event = receive_event(self.eventc.as_mut()) => Turn::Event(event),
+            Some(input) = self.recvc.recv() => Turn::Input(input),
+            count = receive_many(propc, proposals) => {
+                if count == 0 { Turn::Stop } else { Turn::Proposals }
+            }
+            Some(request) = receive(readyc) => Turn::Ready(request),
+            Some(advanced) = receive(advancec) => Turn::Advance(advanced),
+        }
+    }
+
+    /// Takes what else is there without waiting, so that one Ready serves it
+    /// all.
+    fn take_what_waits(&mut self, proposals: &mut Vec<H::Proposal>) {
+        if let Some(eventc) = &mut self.eventc {
+            for _ in 0..EVENTS_PER_TURN_MAX {
+                let Ok(event) = eventc.try_recv() else { break };
+                self.host.on_event(&mut self.node, event);
+            }
+        }
+        for _ in 0..INPUTS_PER_TURN_MAX {
+            let Ok(input) = self.recvc.try_recv() else {
+                break;
+            };
+            self.host.on_input(&mut self.node, input);
+        }
+        if proposals_may_pass(&self.node) {
+            while proposals.len() < PROPOSALS_PER_TURN_MAX {
+                let Ok(proposal) = self.propc.try_recv() else {
+                    break;
+                };
+                proposals.push(proposal);
+            }
+        }
+        if !proposals.is_empty() {
+            self.host.on_proposals(&mut self.node, proposals);
+            proposals.clear();
+        }
+    }
+
+    fn tick(&mut self) {
+        if self.node.tick().is_err() {
+            // The next turn's `settle` ends the loop.
+            tracing::debug!(node = %self.node.id(), "a tick found the node halted");
+        }
+        let gated = !proposals_may_pass(&self.node);
+        self.host
+            .on_tick(&mut self.node, gated.then_some(&mut self.propc));
+    }
+
+    /// Whoever gave up waiting has not carried anything out.
+    fn advance(&mut self, advanced: Advanced) {
+        if !advanced.is_closed() && self.node.advance().is_ok() {
+            let _ = advanced.send(());
+        }
+    }
+
+    /// A Ready is made when it is taken, not before: what came in meanwhile is
+    /// in it. Whoever no longer waits gets none, so none is lost.
+    fn hand_out_ready(&mut self, request: ReadyRequest) {
+        if request.is_closed() {
+            return;
+        }
+        match self.node.ready() {
+            Ok(ready) => {
+                // Asked for by a receiver that outlives a cancelled wait.
+                let _ = request.send(ready);
+            }
+            Err(error) => {
+                tracing::debug!(node = %self.node.id(), %error, "no Ready");
+            }
+        }
+    }
+}

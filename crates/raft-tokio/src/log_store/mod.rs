@@ -1,0 +1,102 @@
+//! # The log store
+//!
+//! Where a replica's log, vote and snapshots are kept. Writing is handed over
+//! and acknowledged later, in order, so that one disk sync serves everything
+//! that came in meanwhile.
+
+mod memory;
+mod wal;
+
+use std::fmt;
+use std::sync::Arc;
+
+use raft_core::{Entries, EntryId, HardState, Snapshot};
+
+pub use memory::MemoryLogStore;
+pub use wal::{WalLogStore, WalLogStoreError, WalLogStoreOptions};
+
+/// What a store had when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct StoredLog {
+    /// Term, vote and commit index.
+    pub hard_state: HardState,
+    /// The latest snapshot, with its data.
+    pub snapshot: Option<Snapshot>,
+    /// The entries behind the snapshot.
+    pub entries: Entries,
+}
+
+/// What to write, together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct LogWrite {
+    /// Term, vote and commit index, if one of them changed.
+    pub hard_state: Option<HardState>,
+    /// Entries, which replace what the log has at and behind their first index.
+    pub entries: Entries,
+    /// A snapshot from the leader, with its data, which replaces the log.
+    pub snapshot: Option<Snapshot>,
+    /// Whether the write has to survive a power failure before it is done.
+    pub durability: Durability,
+}
+
+/// When a write is done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it would survive a power failure.
+    #[default]
+    Synced,
+    /// When everything before it is done. Losing it costs time only.
+    Ordered,
+}
+
+/// A store failed. It takes nothing any more: what is on the disk is unknown,
+/// and only a restart, which reads it back, can tell.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log store failed: {0}")]
+pub struct LogStoreError(pub Arc<dyn std::error::Error + Send + Sync>);
+
+/// To be called when a write is done; writes are done in the order in which
+/// they were handed over.
+#[must_use = "the replica waits for this"]
+pub struct WriteDone(Box<dyn FnOnce(Result<(), LogStoreError>) + Send>);
+
+impl WriteDone {
+    /// Calls `done` when the write is done.
+    pub fn new(done: impl FnOnce(Result<(), LogStoreError>) + Send + 'static) -> Self {
+        Self(Box::new(done))
+    }
+
+    /// Says how the write ended. Callable from any thread.
+    pub fn complete(self, result: Result<(), LogStoreError>) {
+        (self.0)(result);
+    }
+}
+
+impl fmt::Debug for WriteDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WriteDone")
+    }
+}
+
+/// Keeps a replica's log. No method may block: disks belong on other threads.
+pub trait LogStore: Send + 'static {
+    /// Everything that was stored before. Called once, first.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn load(&mut self) -> Result<StoredLog, LogStoreError>;
+
+    /// Starts a write, and calls `done` when it is done, or failed: perhaps
+    /// before this returns.
+    fn append(&mut self, write: LogWrite, done: WriteDone);
+
+    /// Stores a snapshot of this replica's own state machine, and after that
+    /// drops the log up to and including `compact_to`, which is not behind the
+    /// snapshot. Calls `done` when the snapshot is durable; writes that are
+    /// handed over meanwhile may be done before it.
+    fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone);
+
+    /// Flushes and closes, away from the caller; returns when it is done. May
+    /// block: it is called on a thread for blocking work.
+    fn close(&mut self) {}
+}

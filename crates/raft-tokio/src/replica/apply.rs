@@ -1,0 +1,198 @@
+//! # Applying
+//!
+//! The task that owns the state machine. It gets committed entries, snapshots
+//! and reads in the order of the log, and works them off one after the other; a
+//! slow command holds up nothing else on the replica.
+//!
+//! - Owns: the state machine, how far it is, and the configuration there.
+//! - Emits: replies, receipts, snapshots.
+//! - Source: Raft Fig. 2 (`lastApplied`), §7.
+
+use std::panic::AssertUnwindSafe;
+
+use bytes::Bytes;
+use raft_core::{
+    ApplyReceipt, ConfState, Entries, EntryId, EntryType, LogIndex, Snapshot, SnapshotMetadata,
+};
+use raft_wire::frame::ResponseOutcome;
+use tokio::sync::mpsc;
+
+use super::handle::Applied;
+use super::request::{Event, PendingRead, Waiter};
+use super::waiters::CommittedWaiters;
+use crate::state_machine::StateMachine;
+use crate::task::panic_text;
+
+/// What the state machine is to do, in order.
+#[derive(Debug)]
+pub(super) enum ApplyWork {
+    /// Apply these, and answer who waits for them.
+    Entries {
+        entries: Entries,
+        waiters: CommittedWaiters,
+        receipt: Option<ApplyReceipt>,
+        /// Configurations that came into effect, each with its entry.
+        conf_states: Vec<(LogIndex, ConfState)>,
+    },
+    /// Begin anew from this.
+    Restore(Snapshot),
+    /// Answer these.
+    Reads(Vec<PendingRead>),
+    /// Build a snapshot.
+    Snapshot,
+}
+
+/// How far the state machine is.
+#[derive(Debug)]
+pub(super) struct AppliedBatch {
+    pub(super) index: LogIndex,
+    pub(super) receipt: Option<ApplyReceipt>,
+}
+
+pub(super) struct ApplyTask<M> {
+    machine: M,
+    applied: EntryId,
+    conf_state: ConfState,
+    events: mpsc::UnboundedSender<Event>,
+}
+
+/// Works until the queue is closed. A panic of the state machine is reported,
+/// and ends it.
+pub(super) async fn run<M: StateMachine>(
+    mut task: ApplyTask<M>,
+    mut queue: mpsc::UnboundedReceiver<ApplyWork>,
+) {
+    while let Some(work) = queue.recv().await {
+        let result = std::panic::catch_unwind(AssertUnwindSafe(|| task.work(work)));
+        let failure = match result {
+            Ok(Ok(())) => continue,
+            Ok(Err(failure)) => failure,
+            Err(panic) => panic_text(panic.as_ref()),
+        };
+        let _ = task.events.send(Event::StateMachineFailed(failure));
+        break;
+    }
+}
+
+impl<M: StateMachine> ApplyTask<M> {
+    pub(super) fn new(
+        machine: M,
+        applied: EntryId,
+        conf_state: ConfState,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
+        Self {
+            machine,
+            applied,
+            conf_state,
+            events,
+        }
+    }
+
+    fn work(&mut self, work: ApplyWork) -> Result<(), String> {
+        match work {
+            ApplyWork::Entries {
+                entries,
+                mut waiters,
+                receipt,
+                conf_states,
+            } => {
+                self.apply(&entries, &mut waiters);
+                if let Some((_, conf_state)) = conf_states.into_iter().next_back() {
+                    self.conf_state = conf_state;
+                }
+                self.report(receipt);
+            }
+            ApplyWork::Restore(snapshot) => {
+                let metadata = snapshot.metadata;
+                self.machine
+                    .restore(snapshot.data)
+                    .map_err(|error| format!("it cannot read a snapshot: {error}"))?;
+                self.applied = metadata.id();
+                self.conf_state = metadata.conf_state;
+                self.report(None);
+            }
+            ApplyWork::Reads(reads) => self.answer(reads),
+            ApplyWork::Snapshot => self.snapshot(),
+        }
+        Ok(())
+    }
+
+    fn report(&self, receipt: Option<ApplyReceipt>) {
+        // A loop that is gone no longer asks how far this is.
+        let _ = self.events.send(Event::Applied(AppliedBatch {
+            index: self.applied.index,
+            receipt,
+        }));
+    }
+
+    fn apply(&mut self, entries: &Entries, waiters: &mut CommittedWaiters) {
+        for entry in entries.slices().flatten() {
+            let index = entry.index();
+            let is_command = entry.entry_type() == EntryType::Normal && !entry.data().is_empty();
+            let reply = is_command.then(|| self.machine.apply(index, entry.data()));
+            self.applied = entry.id();
+            if let (Some(waiter), Some(reply)) = (waiters.take(index), reply) {
+                self.reply(waiter, entry.id(), reply);
+            }
+        }
+    }
+
+    fn reply(&self, waiter: Waiter, id: EntryId, reply: Bytes) {
+        match waiter {
+            Waiter::Local(waiting) => {
+                // Whoever asked may have given up.
+                let _ = waiting.send(Ok(Applied {
+                    reply,
+                    index: id.index,
+                    term: id.term,
+                }));
+            }
+            Waiter::Remote {
+                from: to,
+                id: number,
+            } => {
+                let outcome = ResponseOutcome::Done {
+                    payload: super::forwards::encode_reply(id, &reply),
+                };
+                let event = Event::RemoteReply {
+                    to,
+                    id: number,
+                    outcome,
+                };
+                let _ = self.events.send(event);
+            }
+        }
+    }
+
+    fn answer(&mut self, reads: Vec<PendingRead>) {
+        for read in reads {
+            match read {
+                PendingRead::Query { query, reply } => {
+                    if !reply.is_closed() {
+                        let _ = reply.send(Ok(self.machine.query(&query)));
+                    }
+                }
+                PendingRead::Barrier { reply } => {
+                    let _ = reply.send(Ok(self.applied.index));
+                }
+            }
+        }
+    }
+
+    fn snapshot(&mut self) {
+        let metadata = SnapshotMetadata {
+            index: self.applied.index,
+            term: self.applied.term,
+            conf_state: self.conf_state.clone(),
+        };
+        let job = self.machine.snapshot();
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let built = std::panic::catch_unwind(AssertUnwindSafe(job))
+                .unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
+            let snapshot = built.map(|data| Snapshot { metadata, data });
+            let _ = events.send(Event::SnapshotBuilt(snapshot));
+        });
+    }
+}

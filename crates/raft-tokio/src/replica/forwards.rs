@@ -1,0 +1,194 @@
+//! # Forwarded requests
+//!
+//! A follower asks the leader to propose for its caller: one request, one
+//! answer, one hop. A server that does not lead refuses, so nothing circulates.
+//!
+//! - Owns: who waits for which answer.
+
+use std::collections::HashMap;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use raft_core::{EntryId, LogIndex, NodeId, Term};
+use raft_wire::frame::ResponseOutcome;
+
+use super::handle::Applied;
+use super::request::ProposeReply;
+use crate::error::ProposeError;
+
+#[derive(Debug)]
+struct Forward {
+    reply: ProposeReply,
+    to: NodeId,
+    since_tick: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Forwards {
+    waiting: HashMap<u64, Forward>,
+    next_id: u64,
+}
+
+impl Forwards {
+    /// `seed` tells the requests of this process from those of an earlier one.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            waiting: HashMap::new(),
+            next_id: seed,
+        }
+    }
+
+    /// Records who waits for the answer of `to`; returns the request's number.
+    pub(super) fn push(&mut self, reply: ProposeReply, to: NodeId, since_tick: u64) -> u64 {
+        let id = self.next_id;
+        self.next_id = id.wrapping_add(1);
+        let forward = Forward {
+            reply,
+            to,
+            since_tick,
+        };
+        self.waiting.insert(id, forward);
+        id
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// The leader has answered.
+    pub(super) fn answer(&mut self, from: NodeId, id: u64, outcome: ResponseOutcome) {
+        // Only whoever was asked may answer; late answers find nobody.
+        if self
+            .waiting
+            .get(&id)
+            .is_none_or(|forward| forward.to != from)
+        {
+            return;
+        }
+        if let Some(forward) = self.waiting.remove(&id) {
+            // Whoever asked may have given up.
+            let _ = forward.reply.send(decode_outcome(outcome));
+        }
+    }
+
+    /// Ends the wait of everybody who has waited since before `tick`.
+    pub(super) fn expire(&mut self, tick: u64) {
+        let old: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, forward)| forward.since_tick < tick || forward.reply.is_closed())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in old {
+            if let Some(forward) = self.waiting.remove(&id) {
+                let _ = forward.reply.send(Err(ProposeError::OutcomeUnknown));
+            }
+        }
+    }
+
+    /// Takes out everybody.
+    pub(super) fn take_all(&mut self) -> Vec<ProposeReply> {
+        self.waiting
+            .drain()
+            .map(|(_, forward)| forward.reply)
+            .collect()
+    }
+}
+
+/// The reply of a command, with its place in the log.
+pub(super) fn encode_reply(id: EntryId, reply: &Bytes) -> Bytes {
+    let mut out = BytesMut::with_capacity(16 + reply.len());
+    out.put_u64_le(id.term.get());
+    out.put_u64_le(id.index.get());
+    out.put_slice(reply);
+    out.freeze()
+}
+
+fn decode_outcome(outcome: ResponseOutcome) -> Result<Applied, ProposeError> {
+    match outcome {
+        ResponseOutcome::Done { mut payload } => {
+            // A leader that answers something else has done who knows what.
+            let term = payload.try_get_u64_le();
+            let index = payload.try_get_u64_le();
+            let (Ok(term), Ok(index)) = (term, index) else {
+                return Err(ProposeError::OutcomeUnknown);
+            };
+            Ok(Applied {
+                reply: payload,
+                index: LogIndex::new(index),
+                term: Term::new(term),
+            })
+        }
+        ResponseOutcome::Refused { code, detail } => Err(decode_refusal(code, &detail)),
+        // Unknown there, or said in a way that this version does not know.
+        _ => Err(ProposeError::OutcomeUnknown),
+    }
+}
+
+const NOT_LEADER: u32 = 1;
+const QUOTA_EXCEEDED: u32 = 2;
+const TRANSFER_IN_PROGRESS: u32 = 3;
+const NOT_MEMBER: u32 = 4;
+const SUPERSEDED: u32 = 5;
+
+/// A refusal as it is sent to the server that asked.
+pub(super) fn encode_outcome(error: &ProposeError) -> ResponseOutcome {
+    let refused = |code, node: Option<NodeId>| ResponseOutcome::Refused {
+        code,
+        detail: node.map_or_else(Bytes::new, |id| {
+            Bytes::copy_from_slice(&id.get().to_le_bytes())
+        }),
+    };
+    match error {
+        ProposeError::NotLeader { leader } => refused(NOT_LEADER, *leader),
+        ProposeError::QuotaExceeded | ProposeError::QueueFull => refused(QUOTA_EXCEEDED, None),
+        ProposeError::TransferInProgress { to } => refused(TRANSFER_IN_PROGRESS, Some(*to)),
+        ProposeError::NotMember => refused(NOT_MEMBER, None),
+        ProposeError::Superseded => refused(SUPERSEDED, None),
+        ProposeError::TooLarge { .. }
+        | ProposeError::Empty
+        | ProposeError::OutcomeUnknown
+        | ProposeError::Stopped(_) => ResponseOutcome::Unknown,
+    }
+}
+
+fn decode_refusal(code: u32, mut detail: &[u8]) -> ProposeError {
+    let node = detail.try_get_u64_le().ok().and_then(NodeId::new);
+    match (code, node) {
+        (NOT_LEADER, leader) => ProposeError::NotLeader { leader },
+        (QUOTA_EXCEEDED, _) => ProposeError::QuotaExceeded,
+        (TRANSFER_IN_PROGRESS, Some(to)) => ProposeError::TransferInProgress { to },
+        (NOT_MEMBER, _) => ProposeError::NotMember,
+        (SUPERSEDED, _) => ProposeError::Superseded,
+        // A refusal that this version does not know.
+        _ => ProposeError::OutcomeUnknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_arrive_as_they_were_sent() {
+        let node = NodeId::new(3).unwrap();
+        for error in [
+            ProposeError::NotLeader { leader: Some(node) },
+            ProposeError::NotLeader { leader: None },
+            ProposeError::QuotaExceeded,
+            ProposeError::TransferInProgress { to: node },
+            ProposeError::NotMember,
+            ProposeError::Superseded,
+            ProposeError::OutcomeUnknown,
+        ] {
+            assert_eq!(decode_outcome(encode_outcome(&error)), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_short_answer_is_no_reply() {
+        let outcome = ResponseOutcome::Done {
+            payload: Bytes::from_static(b"short"),
+        };
+        assert_eq!(decode_outcome(outcome), Err(ProposeError::OutcomeUnknown));
+    }
+}

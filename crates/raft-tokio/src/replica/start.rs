@@ -1,0 +1,189 @@
+//! # Starting
+//!
+//! From a stored log to a running replica.
+//!
+//! - Owns: nothing; what it makes goes to the loop and to the state machine's
+//!   task.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use raft_core::{
+    ConfState, Entries, HardState, LogIndex, MemoryStorage, RawNode, Snapshot, SnapshotMetadata,
+    Storage, Term,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
+
+use super::apply::{self, ApplyTask};
+use super::handle::{Inner, Raft};
+use super::host::{Parts, ReplicaHost};
+use crate::config::RaftConfig;
+use crate::error::StartError;
+use crate::event_loop::{EventLoop, Ticks};
+use crate::log_store::{Durability, LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use crate::state_machine::StateMachine;
+use crate::status::ReplicaStatus;
+use crate::task::TaskControl;
+use crate::transport::{Inbox, Transport};
+
+/// Packets that may wait in front of the loop; beyond that connections wait.
+const PACKETS_WAITING_MAX: usize = 4096;
+const COMMANDS_WAITING_MAX: usize = 64;
+
+/// Where the first snapshot of a cluster stands.
+const FIRST_INDEX: LogIndex = LogIndex::new(1);
+const FIRST_TERM: Term = Term::new(1);
+
+pub(super) async fn start(
+    config: RaftConfig,
+    mut machine: impl StateMachine,
+    mut log: impl LogStore,
+    mut transport: impl Transport,
+) -> Result<Raft, StartError> {
+    let mut stored = log.load()?;
+    if is_pristine(&stored) && !config.initial_voters.is_empty() {
+        stored = found(&config, &mut machine, &mut log).await?;
+    }
+    if let Some(snapshot) = &stored.snapshot {
+        machine
+            .restore(snapshot.data.clone())
+            .map_err(StartError::Restore)?;
+    }
+    let storage = view_of(stored)?;
+    let snapshot = storage.snapshot().map_err(raft_core::StartError::from)?;
+    let applied = snapshot.metadata.id();
+    let node = RawNode::new(config.core(applied.index), storage)?;
+
+    let (propc, propc_receiver) = mpsc::channel(config.requests_waiting_max.max(1));
+    let (recvc, recvc_receiver) = mpsc::channel(PACKETS_WAITING_MAX);
+    let (controlc, controlc_receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
+    let (events, eventc) = mpsc::unbounded_channel();
+    let (work, queue) = mpsc::unbounded_channel();
+    let (status, _) = watch::channel(ReplicaStatus::starting(config.id));
+    let control = TaskControl::new();
+    let tick = Arc::new(AtomicU64::new(0));
+    let raft = Raft {
+        inner: Arc::new(Inner {
+            id: config.id,
+            propc,
+            controlc,
+            tick: tick.clone(),
+            status: status.clone(),
+            control: control.clone(),
+            command_bytes_max: config.command_bytes_max,
+        }),
+    };
+
+    let conf_state = snapshot.metadata.conf_state;
+    let machine = ApplyTask::new(machine, applied, conf_state, events.clone());
+    tokio::spawn(apply::run(machine, queue));
+    transport.start(Inbox::new(recvc));
+    let mut interval = tokio::time::interval(config.tick);
+    // Ticks that a stall swallowed are not made up: a burst would be an election.
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick of an interval is immediate.
+    interval.reset();
+    let stop = control.stop_token();
+    control.spawn(EventLoop {
+        node,
+        host: ReplicaHost::new(Parts {
+            config,
+            control: control.clone(),
+            log: Box::new(log),
+            transport: Box::new(transport),
+            apply: work,
+            events,
+            applied: applied.index,
+            tick,
+            status,
+        }),
+        ticks: Ticks::Interval(interval),
+        propc: propc_receiver,
+        recvc: recvc_receiver,
+        controlc: controlc_receiver,
+        eventc: Some(eventc),
+        readyc: None,
+        advancec: None,
+        stop,
+    });
+    Ok(raft)
+}
+
+fn is_pristine(stored: &StoredLog) -> bool {
+    stored.hard_state.is_empty() && stored.snapshot.is_none() && stored.entries.is_empty()
+}
+
+/// Begins a new cluster: every initial voter stores the same snapshot, of a
+/// state machine to which nothing was done, with the initial configuration. So
+/// the configuration is in the replicated state from the start, and a server
+/// that is added later gets it with the log or with a snapshot.
+async fn found(
+    config: &RaftConfig,
+    machine: &mut impl StateMachine,
+    log: &mut impl LogStore,
+) -> Result<StoredLog, StartError> {
+    let job = machine.snapshot();
+    let data = tokio::task::spawn_blocking(job)
+        .await
+        .map_err(|error| StartError::FirstSnapshot(error.into()))?
+        .map_err(StartError::FirstSnapshot)?;
+    let snapshot = Snapshot {
+        metadata: SnapshotMetadata {
+            index: FIRST_INDEX,
+            term: FIRST_TERM,
+            conf_state: ConfState::of_voters(config.initial_voters.iter().copied()),
+        },
+        data,
+    };
+    let hard_state = HardState {
+        term: FIRST_TERM,
+        vote: None,
+        commit: FIRST_INDEX,
+    };
+    let (done, written) = oneshot::channel();
+    let write = LogWrite {
+        hard_state: Some(hard_state),
+        entries: Entries::new(),
+        snapshot: Some(snapshot.clone()),
+        durability: Durability::Synced,
+    };
+    log.append(
+        write,
+        WriteDone::new(move |result| {
+            let _ = done.send(result);
+        }),
+    );
+    match written.await {
+        Ok(result) => result?,
+        // The store dropped the write: it does not keep its contract.
+        Err(dropped) => return Err(LogStoreError(Arc::new(dropped)).into()),
+    }
+    Ok(StoredLog {
+        hard_state,
+        snapshot: Some(snapshot),
+        entries: Entries::new(),
+    })
+}
+
+/// The view of the stored log that the node reads.
+fn view_of(stored: StoredLog) -> Result<MemoryStorage, StartError> {
+    let mut storage = MemoryStorage::new();
+    let mut start = LogIndex::ZERO;
+    if let Some(snapshot) = stored.snapshot {
+        start = snapshot.metadata.index;
+        storage
+            .apply_snapshot(snapshot)
+            .map_err(StartError::Damaged)?;
+    }
+    storage
+        .append(stored.entries)
+        .map_err(StartError::Damaged)?;
+    let mut hard_state = stored.hard_state;
+    // A snapshot is committed, whether or not the hard state got that far.
+    hard_state.commit = hard_state.commit.max(start);
+    if !hard_state.is_empty() {
+        storage.set_hard_state(hard_state);
+    }
+    Ok(storage)
+}
