@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use raft_core::{Entry, LogIndex, Term};
+
 use super::model::{Draw, Kind, Model, Outcome};
 use super::{DIR, check, identity, open, open_model};
 use crate::error::{Damage, OpenError};
-use crate::sim::SimDisk;
+use crate::log::Job;
+use crate::sim::{Call, SimDisk};
+use crate::write::{Sync, Write};
 
 fn segment(sequence: u64) -> PathBuf {
     PathBuf::from(format!("{DIR}/wal/{sequence:016x}.wal"))
@@ -346,27 +350,29 @@ fn what_a_restart_has_written_again_is_guarded_at_once() {
     }
 }
 
+/// A log of `count` entries, the first of which is filled with `byte`. Such logs
+/// have the same ids and lengths, and differ in nothing else.
+fn history(byte: u8, count: u64, data_bytes: usize) -> SimDisk {
+    let disk = SimDisk::new();
+    let (mut log, _) = open_model(&disk);
+    for index in 1..=count {
+        let fill = if index == 1 { byte } else { 0 };
+        let mut write = Write::new(1, Sync::Required);
+        write.entries = Entry::normal(
+            Term::new(1),
+            LogIndex::new(index),
+            vec![fill; data_bytes].into(),
+        )
+        .into();
+        assert!(log.commit(&[Job::Write(write)])[0].is_ok());
+    }
+    log.close().unwrap();
+    disk
+}
+
 #[test]
 fn a_record_of_another_history_is_noticed() {
-    // Two logs with the same ids that differ in their first entry only.
-    let history = |byte: u8| {
-        let disk = SimDisk::new();
-        let (mut log, _) = open_model(&disk);
-        for index in 1..=3 {
-            let fill = if index == 1 { byte } else { 0 };
-            let mut write = crate::Write::new(1, crate::Sync::Required);
-            write.entries = raft_core::Entry::normal(
-                raft_core::Term::new(1),
-                raft_core::LogIndex::new(index),
-                vec![fill; 40].into(),
-            )
-            .into();
-            assert!(log.commit(&[crate::log::Job::Write(write)])[0].is_ok());
-        }
-        log.close().unwrap();
-        disk
-    };
-    let (one, two) = (history(1), history(2));
+    let (one, two) = (history(1, 3, 40), history(2, 3, 40));
     let first = one.read(segment(1)).unwrap();
     let mut mixed = two.read(segment(1)).unwrap();
     // The first record, without what leads to the second.
@@ -382,6 +388,73 @@ fn a_record_of_another_history_is_noticed() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_segment_of_another_history_is_noticed() {
+    let (one, two) = (history(1, 6, 1000), history(2, 6, 1000));
+    two.put(segment(1), &one.read(segment(1)).unwrap());
+    match open(&two) {
+        Err(OpenError::Corrupt(corruption)) => {
+            assert_eq!(corruption.what, Damage::SegmentLink);
+            assert_eq!(corruption.file, segment(2));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_empty_next_segment_guards_the_one_before() {
+    // The power goes when the next segment is there and the seal is not.
+    let disk = SimDisk::new();
+    let (mut log, start) = open_model(&disk);
+    let mut draw = Draw::new(26);
+    let mut outcome = Outcome::starting_with(start);
+    let (disk, end) = loop {
+        let end = usize::try_from(log.end()).unwrap();
+        let before = disk.copy();
+        let calls = disk.calls().len();
+        let jobs = [draw.write(outcome.newest(), 1, Kind::Append)];
+        let results = log.commit(&jobs);
+        if log.segments().1 == 2 {
+            // Header, sync, rename, sync of the folder; then the seal.
+            let made = disk.calls()[calls..].to_vec();
+            let expected = [Call::Write, Call::Sync, Call::Rename, Call::SyncDir];
+            assert_eq!(made[..4], expected);
+            let second = disk.read(segment(2)).unwrap();
+            before.put(segment(2), &second[..4096]);
+            break (before, end);
+        }
+        outcome.committed(&jobs, &results);
+    };
+    check(&disk.copy(), &outcome, "undamaged");
+    let bytes = disk.read(segment(1)).unwrap();
+    for at in 4096..end {
+        let damaged = disk.copy();
+        let mut wrong = bytes.clone();
+        wrong[at] ^= 4;
+        damaged.put(segment(1), &wrong);
+        let context = format!("byte {at}");
+        let verdict = assert_whole_or_refused(&damaged, outcome.newest(), &context);
+        assert_eq!(verdict, Verdict::Refused, "{context}");
+    }
+}
+
+#[test]
+fn closing_guards_also_what_needed_no_sync() {
+    let disk = SimDisk::new();
+    let (mut log, start) = open_model(&disk);
+    let mut outcome = Outcome::starting_with(start);
+    let jobs = [Draw::new(27).write(outcome.newest(), 1, Kind::Commit)];
+    outcome.committed(&jobs, &log.commit(&jobs));
+    let end = usize::try_from(log.end()).unwrap();
+    log.close().unwrap();
+    drop(log);
+    let mut bytes = disk.read(segment(1)).unwrap();
+    bytes[end - 1] ^= 1;
+    disk.put(segment(1), &bytes);
+    let verdict = assert_whole_or_refused(&disk, outcome.newest(), "closed");
+    assert_eq!(verdict, Verdict::Refused);
 }
 
 #[test]
