@@ -574,6 +574,8 @@ impl ReplicaHost {
             // Shorter already is as good.
             let _ = storage.compact(compact_to.index);
         }
+        // Much may have been applied meanwhile.
+        self.snapshot_if_due();
     }
 
     fn on_applied(&mut self, node: &mut Node, batch: AppliedBatch) {
@@ -582,6 +584,10 @@ impl ReplicaHost {
             // A node that has halted ends the loop with the next turn.
             let _ = node.applied(receipt);
         }
+        self.snapshot_if_due();
+    }
+
+    fn snapshot_if_due(&mut self) {
         let every = self.config.snapshot_entries;
         if every > 0 && self.applied.distance_from(self.snapshot_index) >= every {
             self.begin_snapshot();
