@@ -62,7 +62,8 @@ pub enum BrokenInvariant {
     /// The leader replicates to others than the members.
     #[error("the leader does not replicate to exactly the members")]
     FollowersAreNotMembers,
-    /// matched < next, and matched is in the leader's log.
+    /// matched < next, and matched is in the leader's log. (The latter only with
+    /// [`OddMessages::Refuse`].)
     #[error("the progress of {id} is broken: matched {matched}, next {next}, last {last}")]
     Progress {
         /// The follower.
@@ -117,8 +118,8 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         });
     }
     let last_term = log.last_id().map(|id| id.term).unwrap_or_default();
-    let terms_are_sound = common.config.odd_messages == OddMessages::Refuse;
-    if terms_are_sound && last_term > common.term && common.term > Term::ZERO {
+    let peers_are_sound = common.config.odd_messages == OddMessages::Refuse;
+    if peers_are_sound && last_term > common.term && common.term > Term::ZERO {
         return Err(BrokenInvariant::LogAheadOfTerm {
             last: last_term,
             term: common.term,
@@ -151,7 +152,8 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
             }
             for (id, progress) in leader.followers().iter() {
                 let (matched, next) = (progress.matched(), progress.next());
-                if matched >= next || matched > last {
+                let is_beyond = matched > last;
+                if (is_beyond && peers_are_sound) || (!is_beyond && matched >= next) {
                     return Err(BrokenInvariant::Progress {
                         id,
                         matched,

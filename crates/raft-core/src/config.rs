@@ -108,8 +108,9 @@ pub enum ReadOnly {
 }
 
 /// What becomes of messages that no correct peer sends but etcd takes: those
-/// without a term, the snapshot of nothing, and entries or snapshots of a later
-/// term than their message or out of the order of terms.
+/// without a term, the snapshot of nothing, entries or snapshots of a later term
+/// than their message or out of the order of terms, and acknowledgements of what
+/// the leader does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OddMessages {
     /// They are refused.

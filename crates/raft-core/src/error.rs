@@ -103,7 +103,8 @@ pub enum Misbehaved {
         /// The end of the log here.
         last: LogIndex,
     },
-    /// A follower acknowledges what this leader has not written.
+    /// A follower acknowledges what this leader does not have. (Only with
+    /// [`OddMessages::Refuse`](crate::OddMessages).)
     #[error("the answer acknowledges {index}, but the log ends at {last}")]
     AckBeyondLog {
         /// The index acknowledged.

@@ -102,7 +102,9 @@ pub(crate) fn validate<S: Storage>(
             }
             Ok(())
         }
-        Body::AppendResponse(response) if is_current => validate_ack(common, role, *response),
+        Body::AppendResponse(response) if is_current && refuses_odd => {
+            validate_ack(common, role, *response)
+        }
         Body::HeartbeatResponse { context } if is_current => match role {
             Role::Leader(leader) if !leader.knows_read_round(context) => {
                 Err(Misbehaved::UnknownReadRound)
