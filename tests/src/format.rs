@@ -11,9 +11,9 @@ use std::fmt::Write as _;
 
 use raft_core::{
     AppendOutcome, AppendResponse, Body, ConfChangeError, ConfChangeType, ConfState, Entries,
-    Entry, EntryId, EntryType, Flow, HardState, LogIndex, Message, NodeId, ProgressState, Proposal,
-    ProposeError, ReadState, Ready, ReceiptKind, RoleKind, Round, Snapshot, SoftState, StepError,
-    StorageAppend, StorageApply, StorageWrites, Term, VoteResponse,
+    Entry, EntryId, EntryType, Flow, HardState, LogIndex, MemoryStorageError, Message, NodeId,
+    ProgressState, Proposal, ProposeError, ReadState, Ready, ReceiptKind, RoleKind, Round,
+    Snapshot, SoftState, StepError, StorageAppend, StorageApply, StorageWrites, Term, VoteResponse,
 };
 
 use crate::environment::{Letter, ThreadName};
@@ -552,6 +552,19 @@ pub fn step_error(error: &StepError) -> String {
     match error {
         StepError::PeerNotFound(_) => "raft: cannot step as peer not found".to_owned(),
         StepError::Propose(why) => propose_error(why),
+        other => other.to_string(),
+    }
+}
+
+/// Why the storage does not do what it is asked to.
+pub fn storage_error(error: MemoryStorageError) -> String {
+    match error {
+        MemoryStorageError::Compacted => {
+            "requested index is unavailable due to compaction".to_owned()
+        }
+        MemoryStorageError::SnapshotOutOfDate => {
+            "requested index is older than the existing snapshot".to_owned()
+        }
         other => other.to_string(),
     }
 }

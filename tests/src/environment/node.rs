@@ -17,7 +17,8 @@ use raft_core::{
     StorageError, StorageWrites, Term,
 };
 
-use super::{Broken, Letter};
+use super::{Broken, Letter, Stop};
+use crate::format;
 
 /// A node of the environment.
 #[derive(Debug)]
@@ -122,7 +123,7 @@ impl Node {
     }
 
     /// Carries a Ready out, or queues its work. Returns what is to be sent.
-    pub(super) fn process(&mut self, ready: Ready) -> Result<Vec<Letter>, Broken> {
+    pub(super) fn process(&mut self, ready: Ready) -> Result<Vec<Letter>, Stop> {
         let mut letters: Vec<Letter> = ready.messages.into_iter().map(Letter::Peer).collect();
         if self.is_asynchronous() {
             self.append_work.extend(ready.append);
@@ -153,12 +154,14 @@ impl Node {
             .collect()
     }
 
+    /// Writes in the order of the reference, which does not take a snapshot and
+    /// entries in one Ready. (A driver must: the snapshot first.)
     pub(super) fn write(
         &mut self,
         hard_state: Option<HardState>,
         entries: Entries,
         snapshot: Option<Snapshot>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), Stop> {
         let id = self.id();
         let storage = self.raw.storage_mut();
         if let Some(hard_state) = hard_state {
@@ -166,15 +169,18 @@ impl Node {
         }
         if let Some(snapshot) = snapshot {
             if !entries.is_empty() {
-                return Err(broken(id, "a Ready has a snapshot and entries"));
+                return Err(Stop::Refused(
+                    "can't apply snapshot and entries at the same time".to_owned(),
+                ));
             }
             storage
                 .log
                 .apply_snapshot(snapshot.clone())
-                .map_err(|why| broken(id, why))?;
+                .map_err(|why| Stop::Refused(format::storage_error(why)))?;
             storage.state = snapshot;
         }
-        storage.log.append(entries).map_err(|why| broken(id, why))
+        let appended = storage.log.append(entries);
+        Ok(appended.map_err(|why| broken(id, why))?)
     }
 
     pub(super) fn apply(&mut self, entries: &Entries) -> Result<(), Broken> {

@@ -3,11 +3,12 @@
 //! - Changes: the nodes, the letters.
 
 use raft_core::{
-    ConfState, Config, LogIndex, NodeId, OddMessages, ReadOnly, Snapshot, SnapshotMetadata,
-    StorageWrites, Term,
+    ConfState, Config, LogIndex, MemoryStorageError, NodeId, OddMessages, ReadOnly, Snapshot,
+    SnapshotMetadata, StorageWrites, Term,
 };
 
 use super::{Environment, Node, Output, Stop, node_id};
+use crate::format;
 use crate::script::{Command, ScriptError};
 
 /// What scripts start from: short timeouts, no limits, no safeguards.
@@ -133,8 +134,12 @@ impl Environment {
         command.only(&[])?;
         let index = LogIndex::new(command.number(1)?);
         let node = self.node(command, 0)?;
-        let compacted = node.raw.storage_mut().log.compact(index);
-        compacted.map_err(|why| node.broken(why))?;
+        match node.raw.storage_mut().log.compact(index) {
+            Ok(()) => {}
+            // The reference panics.
+            Err(why @ MemoryStorageError::Unavailable) => return Err(node.broken(why).into()),
+            Err(why) => return Err(Stop::Refused(format::storage_error(why))),
+        }
         self.raft_log(command, out)
     }
 
