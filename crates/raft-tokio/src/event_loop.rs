@@ -40,6 +40,10 @@ const PROPOSALS_PER_TURN_MAX: usize = 4096;
 const INPUTS_PER_TURN_MAX: usize = 1024;
 const EVENTS_PER_TURN_MAX: usize = 1024;
 
+/// How many turns may follow one another before the loop looks at its clock, and
+/// whether it is to stop.
+const TURNS_WITHOUT_WAIT_MAX: u32 = 8;
+
 /// What a loop serves: how input reaches the node, and what becomes of its
 /// effects.
 pub(crate) trait Host: Sized + Send + 'static {
@@ -182,10 +186,18 @@ impl<H: Host> EventLoop<H> {
     /// Runs until it is stopped, every handle is gone, or the node cannot go on.
     pub(crate) async fn run(mut self) -> Option<Cleanup> {
         let mut proposals = Vec::new();
+        let mut turns = 0;
         loop {
             if self.host.settle(&mut self.node).is_err() {
                 break;
             }
+            // What a turn gives rise to is often there at once: a write that is
+            // done, an answer from a peer in the same process.
+            turns += 1;
+            if turns < TURNS_WITHOUT_WAIT_MAX && self.take_what_waits(&mut proposals) {
+                continue;
+            }
+            turns = 0;
             let turn = self.next_turn(&mut proposals).await;
             match turn {
                 Turn::Stop => break,
@@ -239,12 +251,14 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Takes what else is there without waiting, so that one Ready serves it
-    /// all.
-    fn take_what_waits(&mut self, proposals: &mut Vec<H::Proposal>) {
+    /// all. Whether there was anything.
+    fn take_what_waits(&mut self, proposals: &mut Vec<H::Proposal>) -> bool {
+        let mut took = false;
         if let Some(eventc) = &mut self.eventc {
             for _ in 0..EVENTS_PER_TURN_MAX {
                 let Ok(event) = eventc.try_recv() else { break };
                 self.host.on_event(&mut self.node, event);
+                took = true;
             }
         }
         for _ in 0..INPUTS_PER_TURN_MAX {
@@ -252,6 +266,7 @@ impl<H: Host> EventLoop<H> {
                 break;
             };
             self.host.on_input(&mut self.node, input);
+            took = true;
         }
         if proposals_may_pass(&self.node) {
             while proposals.len() < PROPOSALS_PER_TURN_MAX {
@@ -264,7 +279,9 @@ impl<H: Host> EventLoop<H> {
         if !proposals.is_empty() {
             self.host.on_proposals(&mut self.node, proposals);
             proposals.clear();
+            took = true;
         }
+        took
     }
 
     fn tick(&mut self) {
