@@ -63,6 +63,7 @@ mod membership;
 mod memory_storage;
 mod outbox;
 mod progress;
+mod proposed;
 mod quorum;
 mod raft;
 mod raw_node;
@@ -86,8 +87,9 @@ pub use log::EntrySequence;
 pub use membership::{ConfChangeError, Membership, Reconfiguration};
 pub use memory_storage::{MemoryStorage, MemoryStorageError};
 pub use progress::{Flow, Followers, InflightLimits, Inflights, Progress, ProgressState};
+pub use proposed::Proposed;
 pub use quorum::{JointConfig, MajorityConfig, VoteResult};
-pub use raw_node::{Proposed, RawNode};
+pub use raw_node::RawNode;
 pub use ready::{
     AppendOutcome, AppendReceipt, ApplyReceipt, ReadState, Ready, ReceiptKind, StorageAppend,
     StorageApply,

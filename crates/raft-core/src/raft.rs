@@ -25,7 +25,7 @@ use crate::gate::{self, Verdict};
 use crate::log::{Appliable, RaftLog};
 use crate::membership::{ConfChangeError, Membership};
 use crate::outbox::Outbox;
-use crate::raw_node::Proposed;
+use crate::proposed::Proposed;
 use crate::ready::{AppliedMark, SelfAck, StableMark};
 use crate::role::leader::{NotAppended, SnapshotOutcome};
 use crate::role::{Campaign, Candidate, Follower, Leader, Next, Role};

@@ -24,10 +24,9 @@ use bytes::Bytes;
 use crate::check::BrokenInvariant;
 use crate::common::LostEntries;
 use crate::config::{Config, StorageWrites};
-use crate::error::{
-    ConfChangeRefusal, Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError,
-};
+use crate::error::{Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError};
 use crate::membership::{ConfChangeError, Membership};
+use crate::proposed::Proposed;
 use crate::raft::Raft;
 use crate::ready::{
     AfterAppend, AppendOutcome, AppendReceipt, AppliedMark, ApplyReceipt, Ready, SelfAck,
@@ -41,29 +40,6 @@ use crate::types::{
     ConfChange, ConfChangeV1, ConfState, HardState, LogIndex, Message, NodeId, Proposal, RoleKind,
     SoftState, Term,
 };
-
-/// Where a proposal went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proposed {
-    /// Into this leader's log. It is committed if these entries are: an entry
-    /// of another term at the same index is another proposal.
-    Appended {
-        /// The term of the entries.
-        term: Term,
-        /// The first entry.
-        first: LogIndex,
-        /// The last entry.
-        last: LogIndex,
-        /// Why configuration changes among the proposals were replaced by empty
-        /// entries.
-        refused: Option<ConfChangeRefusal>,
-    },
-    /// On its way to the leader. Whether it arrives nobody will say.
-    Forwarded {
-        /// The leader as far as this server knows.
-        to: NodeId,
-    },
-}
 
 /// A server of the cluster, as a state machine.
 ///
