@@ -120,7 +120,7 @@ impl PeerLink {
         let bytes = payload_bytes(&packet).saturating_add(OVERHEAD_BYTES);
         traffic.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.queue.try_send(Queued { packet, bytes }).is_err() {
-            traffic.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            traffic.take_off(bytes);
             self.peer.report_unreachable();
         }
     }
@@ -153,6 +153,13 @@ impl PeerLink {
 impl Drop for PeerLink {
     fn drop(&mut self) {
         self.closed.cancel();
+    }
+}
+
+impl Traffic {
+    /// These bytes do not wait any more.
+    fn take_off(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 
@@ -247,23 +254,28 @@ impl Writer {
         }
     }
 
+    /// Writes the batch out. Bytes count as queued until they are written, so
+    /// that the limit holds for everything in between.
     async fn write_batch(&mut self, connection: &mut Connection) -> Result<(), StreamError> {
-        let batch_bytes = self.batch.iter().map(|queued| queued.bytes).sum();
+        let mut unwritten: usize = self.batch.iter().map(|queued| queued.bytes).sum();
+        let mut encoded = 0_usize;
         let mut outcome = Ok(());
-        for Queued { packet, .. } in self.batch.drain(..) {
+        let count = self.batch.len();
+        for (position, Queued { packet, bytes }) in self.batch.drain(..).enumerate() {
             encode_bounded(&self.peer, packet, connection);
-            if connection.writer.buffer().len() >= WRITE_BYTES {
+            encoded = encoded.saturating_add(bytes);
+            let is_last = position.saturating_add(1) == count;
+            if is_last || connection.writer.buffer().len() >= WRITE_BYTES {
                 outcome = connection.writer.flush().await;
                 if outcome.is_err() {
                     break;
                 }
+                self.peer.traffic.take_off(encoded);
+                unwritten = unwritten.saturating_sub(encoded);
+                encoded = 0;
             }
         }
-        if outcome.is_ok() {
-            outcome = connection.writer.flush().await;
-        }
-        let queued_bytes = &self.peer.traffic.queued_bytes;
-        queued_bytes.fetch_sub(batch_bytes, Ordering::Relaxed);
+        self.peer.traffic.take_off(unwritten);
         outcome
     }
 
@@ -275,8 +287,7 @@ impl Writer {
             dropped = dropped.saturating_add(queued.bytes);
         }
         if dropped > 0 {
-            let queued_bytes = &self.peer.traffic.queued_bytes;
-            queued_bytes.fetch_sub(dropped, Ordering::Relaxed);
+            self.peer.traffic.take_off(dropped);
             self.peer.report_unreachable();
         }
     }
