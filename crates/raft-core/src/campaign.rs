@@ -8,17 +8,18 @@
 //! - Source: Raft §5.2, §6; thesis §3.10, §9.6; etcd `hup`, `campaign`,
 //!   `promotable`, `hasUnappliedConfChanges`.
 
-use crate::common::Common;
+use crate::common::{Candidacy, Common};
 use crate::role::Campaign;
 use crate::storage::{Storage, StorageError};
 use crate::types::{Body, EntryType, Round};
 
 /// Whether this server could lead: it votes, no snapshot is about to replace
-/// its log, and its disk has not lost what it promised.
+/// its log, its disk has not lost what it promised, and its driver lets it.
 pub(crate) fn is_promotable<S: Storage>(common: &Common<S>) -> bool {
     common.membership.voters().contains(common.id())
         && !common.log.has_pending_snapshot()
         && common.quarantine.is_none()
+        && common.candidacy == Candidacy::Allowed
 }
 
 /// Whether this server may campaign now. Not before it has applied every

@@ -33,6 +33,17 @@ pub struct LostEntries {
     pub last: LogIndex,
 }
 
+/// Whether this server campaigns when its election timeout has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Candidacy {
+    /// It does.
+    #[default]
+    Allowed,
+    /// It votes and follows, and leaves leading to others: its disk or its
+    /// machine is not fit for it now.
+    Withheld,
+}
+
 #[derive(Debug)]
 pub(crate) struct Common<S> {
     pub(crate) config: Config,
@@ -47,6 +58,7 @@ pub(crate) struct Common<S> {
     pub(crate) deferred_reads: Vec<ReadRequest>,
     /// Set once acknowledged entries are known to be lost: no more votes.
     pub(crate) quarantine: Option<LostEntries>,
+    pub(crate) candidacy: Candidacy,
 }
 
 impl<S> Common<S> {

@@ -77,7 +77,7 @@ mod vote;
 
 // The public interface is:
 pub use check::BrokenInvariant;
-pub use common::LostEntries;
+pub use common::{Candidacy, LostEntries};
 pub use config::{Config, ConfigError, OddMessages, ReadOnly, StorageWrites};
 pub use error::{
     ConfChangeRefusal, Halted, Misbehaved, ProposeError, ReadIndexError, ReadyError, StartError,

@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::campaign;
-use crate::common::{Common, LostEntries};
+use crate::common::{Candidacy, Common, LostEntries};
 use crate::config::{Config, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, StartError, StepError};
 use crate::gate::{self, Verdict};
@@ -91,6 +91,7 @@ impl<S: Storage> Raft<S> {
                 outbox: Outbox::default(),
                 deferred_reads: Vec::new(),
                 quarantine: None,
+                candidacy: Candidacy::Allowed,
                 config,
             },
             role: Role::Follower(Follower::of(None)),
@@ -290,6 +291,17 @@ impl<S: Storage> Raft<S> {
 
     pub(crate) fn quarantine(&mut self, evidence: LostEntries) {
         self.common.quarantine.get_or_insert(evidence);
+    }
+
+    pub(crate) fn set_candidacy(&mut self, candidacy: Candidacy) {
+        self.common.candidacy = candidacy;
+    }
+
+    /// A leader becomes a follower without a leader, in the same term.
+    pub(crate) fn step_down(&mut self) {
+        if let Role::Leader(_) = self.role {
+            self.become_follower(self.common.term, None);
+        }
     }
 
     // ── what the driver has done ─────────────────────────────────────────────

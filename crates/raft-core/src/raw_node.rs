@@ -22,7 +22,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::check::BrokenInvariant;
-use crate::common::LostEntries;
+use crate::common::{Candidacy, LostEntries};
 use crate::config::{Config, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError};
 use crate::membership::{ConfChangeError, Membership};
@@ -319,6 +319,18 @@ impl<S: Storage> RawNode<S> {
     /// This node has stopped.
     pub fn transfer_leadership(&mut self, to: NodeId) -> Result<(), Halted> {
         self.raft.transfer_leadership(to)
+    }
+
+    /// Stops leading, as if no quorum had been heard of. On any other role
+    /// nothing happens.
+    pub fn step_down(&mut self) {
+        self.raft.step_down();
+    }
+
+    /// Says whether this server campaigns from now on. Withholding does not end
+    /// a leadership; see [`step_down`](Self::step_down).
+    pub fn set_candidacy(&mut self, candidacy: Candidacy) {
+        self.raft.set_candidacy(candidacy);
     }
 
     /// Forgets who leads, so that this server votes before its timeout.
