@@ -1,6 +1,30 @@
 //! A replicated key-value service that speaks the Redis protocol, and its
 //! command line.
+//!
+//! ```text
+//! client ── resp ── server ── replica ── raft-tokio ── machine
+//! ```
+//!
+//! | what | where |
+//! |---|---|
+//! | the Redis protocol, as pure functions of bytes | [`resp`] |
+//! | connections, and what requests mean | [`server`] |
+//! | keys, values, snapshots | [`machine`] |
+//! | one node: listeners, log, transport, replica | [`serve`] |
+//! | a cluster of child processes on loopback | [`cluster`] |
+//! | a load, a killed leader, and a check that nothing is lost | [`demo`] |
+//! | throughput and latency | [`bench`] |
+//! | the command line | [`cli`] |
 
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod demo;
 pub mod machine;
+mod replica;
 pub mod resp;
+pub mod serve;
 pub mod server;
+pub mod status;
+mod units;

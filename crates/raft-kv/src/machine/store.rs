@@ -69,12 +69,11 @@ impl Store {
         let value = Bytes::copy_from_slice(value);
         let at = self.shard_of(key);
         let shard = Arc::make_mut(&mut self.shards[at]);
-        match shard.get_mut(key) {
-            Some(slot) => *slot = value,
-            None => {
-                shard.insert(Bytes::copy_from_slice(key), value);
-                self.len += 1;
-            }
+        if let Some(slot) = shard.get_mut(key) {
+            *slot = value;
+        } else {
+            shard.insert(Bytes::copy_from_slice(key), value);
+            self.len += 1;
         }
     }
 

@@ -8,9 +8,8 @@ pub(crate) fn parse_integer(digits: &[u8]) -> Option<i64> {
         _ => (false, digits),
     };
     match magnitude {
-        [] => return None,
+        [] | [b'0', _, ..] => return None,
         [b'0'] if negative => return None,
-        [b'0', _, ..] => return None,
         _ => {}
     }
     let mut value = 0_i64;

@@ -46,12 +46,12 @@ type Refused = String;
 enum Command {
     Append,
     Client,
-    Command,
     Config,
     DbSize,
     Decr,
     DecrBy,
     Del,
+    Describe,
     Echo,
     Exists,
     Get,
@@ -107,7 +107,7 @@ const COMMANDS: &[CommandSpec] = &[
     spec("set", Command::Set, -3, ONE_KEY, "write"),
     spec("append", Command::Append, 3, ONE_KEY, "write"),
     spec("client", Command::Client, -2, NO_KEYS, "fast"),
-    spec("command", Command::Command, -1, NO_KEYS, "fast"),
+    spec("command", Command::Describe, -1, NO_KEYS, "fast"),
     spec("config", Command::Config, -2, NO_KEYS, "fast"),
     spec("dbsize", Command::DbSize, 1, NO_KEYS, "readonly"),
     spec("decr", Command::Decr, 2, ONE_KEY, "write"),
@@ -266,7 +266,7 @@ fn answer(
             );
             write::bulk(out, text.as_bytes());
         }
-        (Command::Command, rest) => describe(rest, out)?,
+        (Command::Describe, rest) => describe(rest, out)?,
         (Command::Config, rest) => config(rest, out)?,
         (Command::Client, rest) => client(rest, session, out)?,
         (

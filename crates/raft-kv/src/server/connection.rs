@@ -300,3 +300,7 @@ impl<B: Backend> Connection<B> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

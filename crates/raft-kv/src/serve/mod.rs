@@ -1,0 +1,193 @@
+//! # One node
+//!
+//! Puts a replica, its log, its transport and its two listeners together, and
+//! takes them apart again in the reverse order. Whatever can be wrong with an
+//! address or a folder is found before anything runs, and said in a sentence.
+
+mod http;
+mod incarnation;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft_tokio::transport::TransportError;
+use raft_tokio::{
+    NodeId, Raft, RaftConfig, ReplicaStatus, StartError, StopReason, TcpTransport,
+    TcpTransportConfig, WalLogStore, WalLogStoreError, WalLogStoreOptions,
+};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::machine::KvMachine;
+use crate::replica::ReplicaBackend;
+use crate::server::{ClientLimits, serve_clients};
+
+use http::router;
+pub use http::{ProgressRow, StatusPage};
+pub use incarnation::IncarnationError;
+
+/// How long a leader that stops tries to hand its leadership over.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// How often a node looks whether its replica still runs.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// The replica.
+    pub raft: RaftConfig,
+    /// The cluster that the node belongs to.
+    pub cluster_id: u128,
+    /// Where the log and the snapshots are.
+    pub data: PathBuf,
+    /// Where other nodes connect.
+    pub listen_peer: SocketAddr,
+    /// Where clients connect.
+    pub listen_client: SocketAddr,
+    /// Where `/status` and `/metrics` are, if anywhere.
+    pub listen_http: Option<SocketAddr>,
+    /// The other nodes, each as `host:port`.
+    pub peers: Vec<(NodeId, String)>,
+    /// What clients may take up.
+    pub clients: ClientLimits,
+}
+
+/// A node cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address for clients or for HTTP is taken, or not ours.
+    #[error("cannot listen on {address}: {}", listen_advice(error))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// The address for the other nodes is taken, or not ours.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Data(#[from] WalLogStoreError),
+    /// The number of starts cannot be kept.
+    #[error(transparent)]
+    Incarnation(#[from] IncarnationError),
+    /// The replica cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The replica stopped without being asked to.
+    #[error(
+        "this node has stopped: {0}; what it acknowledged is safe, start it again once that is mended"
+    )]
+    Stopped(StopReason),
+}
+
+fn listen_advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there; stop it or choose another port".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this machine does not have that address; choose one that it has".to_owned()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "this user may not listen there; choose a port from 1024 on".to_owned()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Runs a node until `stop` turns true, and then finishes what clients have
+/// asked for, hands leadership over and closes the log.
+///
+/// # Errors
+/// The node cannot start, or its storage has failed.
+///
+/// # Cancel safety
+/// If it is cancelled, the replica stops without handing leadership over.
+pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<(), ServeError> {
+    let clients = listen(config.listen_client).await?;
+    let http = match config.listen_http {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let id = config.raft.id;
+    let folder = config.data.join("log");
+    let options = WalLogStoreOptions::new(config.cluster_id, id);
+    let log = WalLogStore::open(&folder, options)?;
+    // The log's lock makes sure that nobody else counts at the same time.
+    let incarnation = incarnation::next(&config.data)?;
+    let transport = TcpTransport::bind(TcpTransportConfig {
+        peers: config.peers,
+        ..TcpTransportConfig::new(id, config.cluster_id, incarnation, config.listen_peer)
+    })
+    .await?;
+    let raft = Raft::start(config.raft, KvMachine::default(), log, transport).await?;
+    tracing::info!(%id, clients = %config.listen_client, "the node has started");
+
+    let backend = ReplicaBackend::new(raft.clone());
+    if let Some(listener) = http {
+        let mut stop = stop.clone();
+        let stopped = async move {
+            // Both say that the node stops.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        let pages = axum::serve(listener, router(backend.clone()));
+        tokio::spawn(pages.with_graceful_shutdown(stopped).into_future());
+    }
+    tokio::select! {
+        () = serve_clients(clients, backend, config.clients, stop) => {}
+        reason = failure(&raft) => return Err(ServeError::Stopped(reason)),
+    }
+    hand_over(&raft).await;
+    match raft.shutdown().await.reason {
+        StopReason::Shutdown => Ok(()),
+        reason => Err(ServeError::Stopped(reason)),
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| ServeError::Listen { address, error })
+}
+
+/// Why the replica stopped on its own, once it has. Asks now and then: whoever
+/// watches has the status brought up to date at every turn of the replica.
+async fn failure(raft: &Raft) -> StopReason {
+    let mut now_and_then = tokio::time::interval(ASK_EVERY);
+    loop {
+        now_and_then.tick().await;
+        if let Some(reason) = raft.status().stopped {
+            return reason;
+        }
+    }
+}
+
+/// Gives leadership to the follower that has most of the log, so that the
+/// others need not wait for an election. It is no harm if nobody takes it.
+async fn hand_over(raft: &Raft) {
+    let Some(to) = best_successor(&raft.status()) else {
+        return;
+    };
+    match tokio::time::timeout(HAND_OVER, raft.transfer_leadership(to)).await {
+        Ok(Ok(())) => tracing::info!(%to, "leadership was handed over"),
+        Ok(Err(error)) => tracing::info!(%to, %error, "leadership was not handed over"),
+        Err(_) => tracing::info!(%to, "leadership was not handed over in time"),
+    }
+}
+
+fn best_successor(status: &ReplicaStatus) -> Option<NodeId> {
+    if !status.is_leader() {
+        return None;
+    }
+    let voters = status.progress.iter().filter(|(id, progress)| {
+        *id != status.id && !progress.is_learner && progress.recent_active
+    });
+    let (id, _) = voters.max_by_key(|(_, progress)| progress.matched)?;
+    Some(*id)
+}
