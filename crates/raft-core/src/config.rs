@@ -117,8 +117,11 @@ pub enum OddMessages {
     #[default]
     Refuse,
     /// As in etcd, a message without a term is taken for one of the current
-    /// term, and throws a candidate back to term zero. To be compared with etcd,
-    /// not to be used: a node can then vote twice in a term.
+    /// term, and throws a candidate back to term zero. Like etcd's, a leader
+    /// with a single voter also answers reads at once, before it has committed
+    /// anything and whether or not it is that voter. To be compared with etcd,
+    /// not to be used: a node can then vote twice in a term, and reads can be
+    /// stale.
     Take,
 }
 

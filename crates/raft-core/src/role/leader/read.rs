@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::Leader;
 use crate::common::{Common, ReadRequest};
-use crate::config::ReadOnly;
+use crate::config::{OddMessages, ReadOnly};
 use crate::storage::{Storage, StorageError};
 use crate::types::{Body, LogIndex, NodeId};
 
@@ -89,7 +89,10 @@ impl Leader {
         context: Bytes,
     ) -> Result<(), StorageError> {
         let request = ReadRequest { from, context };
-        if common.membership.voters().is_singleton() {
+        let exact = common.config.odd_messages == OddMessages::Take;
+        if exact && common.membership.voters().is_singleton() {
+            // etcd asks nobody, not even whether the only voter is this server
+            // or what an earlier term committed.
             let index = common.log.committed();
             answer(common, request, index);
         } else if has_committed_in_term(common)? {
@@ -118,6 +121,7 @@ impl Leader {
     fn start_read<S: Storage>(&mut self, common: &mut Common<S>, request: ReadRequest) {
         let index = common.log.committed();
         match common.config.read_only {
+            ReadOnly::Safe if is_own_quorum(common) => answer(common, request, index),
             ReadOnly::Safe => {
                 self.reads.unconfirmed.push_back((request, index));
                 let round = self.reads.latest();
@@ -152,6 +156,13 @@ impl Leader {
             answer(common, request, index);
         }
     }
+}
+
+/// Whether nobody else could lead: this server is the only voter.
+fn is_own_quorum<S>(common: &Common<S>) -> bool {
+    let exact = common.config.odd_messages == OddMessages::Take;
+    let voters = common.membership.voters();
+    !exact && voters.is_singleton() && voters.contains(common.id())
 }
 
 /// Whether the last committed entry is of this term.
