@@ -39,13 +39,29 @@ pub struct RaftConfig {
     /// outcome is unknown, or that nobody leads. In steps of a tick. Default
     /// 5 s.
     pub proposal_timeout: Duration,
-    /// Requests that may wait in front of the event loop. Default 8192.
+    /// How long a new member may take to catch up before it is refused a vote.
+    /// Default 30 s: a snapshot may have to travel first.
+    pub catch_up_timeout: Duration,
+    /// Requests that may wait in front of the event loop, and proposals that a
+    /// follower has passed on and that are not answered. Default 8192: enough to
+    /// fill one append of the loop twice.
     pub requests_waiting_max: usize,
+    /// Bytes of commands that may wait in front of the event loop, where
+    /// commands of less than this divided by `requests_waiting_max` are not
+    /// counted: together they are not more than this either. Default 64 MiB.
+    pub requests_bytes_max: usize,
+    /// Reads that may wait to be confirmed. More are refused. Default 65 536.
+    pub reads_waiting_max: usize,
     /// Bytes in one command. Larger ones are refused. Default 16 MiB.
     pub command_bytes_max: usize,
     /// Bytes of commands in the leader's log that are not applied. More are
     /// refused until some are. Default 256 MiB.
     pub uncommitted_bytes_max: u64,
+    /// Entries in the leader's log that are not applied. Beyond that it takes no
+    /// more requests, and goes on with its heartbeats: a state machine or a disk
+    /// that stalls must not become a log that grows. It bounds the waiting
+    /// callers and the writes on their way to the disk as well. Default 262 144.
+    pub unapplied_entries_max: u64,
     /// Bytes of encoded entries in one append message. Default 1 MiB.
     pub append_bytes_max: u64,
     /// Bytes of committed entries handed to the state machine that it has not
@@ -57,9 +73,18 @@ pub struct RaftConfig {
     pub inflight_bytes_max: u64,
     /// Whether elections begin with a round that raises no term. Default true.
     pub pre_vote: bool,
-    /// Whether reads trust the leader's lease instead of asking a quorum.
-    /// Default false.
+    /// Whether [`query_lease`](crate::Raft::query_lease) may trust the leader's
+    /// lease instead of asking a quorum. To be set on every server or on none:
+    /// a server that restarts then takes part in no election for an election
+    /// timeout, since it may have forgotten a promise. Default false.
     pub lease_reads: bool,
+    /// By how much the clocks of two servers may differ in speed, in
+    /// thousandths. A lease is shorter by that: it lasts
+    /// `(election_ticks - 1) * tick * (1 - drift)` from the moment at which the
+    /// quorum that confirmed it was asked. With clocks that differ by more, or
+    /// that jump, leases are not safe. Default 100, which is a thousand times
+    /// what oscillators do, and leaves room for a virtual machine's.
+    pub lease_drift_per_mille: u32,
     /// Applied entries after which a snapshot is taken. Zero: never. Default
     /// 100 000.
     pub snapshot_entries: u64,
@@ -83,15 +108,20 @@ impl RaftConfig {
             election_ticks: 10,
             heartbeat_ticks: 1,
             proposal_timeout: Duration::from_secs(5),
+            catch_up_timeout: Duration::from_secs(30),
             requests_waiting_max: 8192,
+            requests_bytes_max: 64 * 1024 * 1024,
+            reads_waiting_max: 65_536,
             command_bytes_max: 16 * 1024 * 1024,
             uncommitted_bytes_max: 256 * 1024 * 1024,
+            unapplied_entries_max: 262_144,
             append_bytes_max: 1024 * 1024,
             applying_bytes_max: 64 * 1024 * 1024,
             inflight_messages_max: 512,
             inflight_bytes_max: 64 * 1024 * 1024,
             pre_vote: true,
             lease_reads: false,
+            lease_drift_per_mille: 100,
             snapshot_entries: 100_000,
             snapshot_keep_entries: 10_000,
             forwarding: true,
@@ -112,11 +142,8 @@ impl RaftConfig {
             inflight_bytes_max: self.inflight_bytes_max.max(self.append_bytes_max),
             check_quorum: true,
             pre_vote: self.pre_vote,
-            read_only: if self.lease_reads {
-                ReadOnly::LeaseBased
-            } else {
-                ReadOnly::Safe
-            },
+            // Leases are measured on a clock, which the core does not have.
+            read_only: ReadOnly::Safe,
             // A follower passes requests on itself, with an answer.
             proposal_forwarding: false,
             conf_change_validation: true,
@@ -124,6 +151,14 @@ impl RaftConfig {
             seed: self.seed,
             ..Config::new(self.id)
         }
+    }
+
+    /// How long the promise of a quorum lasts from when it was asked. A
+    /// follower's first tick may come right after the leader's message.
+    pub(crate) fn lease_length(&self) -> Duration {
+        let promised = self.tick * self.election_ticks.saturating_sub(1);
+        let kept_per_mille = 1000_u32.saturating_sub(self.lease_drift_per_mille);
+        promised * kept_per_mille / 1000
     }
 
     /// `proposal_timeout` in ticks, at least one.

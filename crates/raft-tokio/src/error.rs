@@ -2,7 +2,8 @@
 //!
 //! Each says whether the request may still happen, and what to do.
 
-use raft_core::{ConfChangeError, ConfChangeRefusal, NodeId};
+use bytes::Bytes;
+use raft_core::{ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, Term};
 
 use crate::log_store::LogStoreError;
 use crate::state_machine::BoxError;
@@ -56,14 +57,39 @@ pub enum ProposeError {
     #[error("another leader's entry took the proposal's place; try again")]
     Superseded,
     /// It was made, but no reply came in time, or the server that knows is
-    /// gone. **It may have been applied, or may still be.** Only try again what
+    /// gone, or this one stopped meanwhile. **It may have been applied, or may still be.** Only try again what
     /// may be done twice.
     #[error("no reply came in time; the command may have been applied, or may still be")]
     OutcomeUnknown,
-    /// This server has stopped. If the command had reached it, it may have been
-    /// applied, or may still be.
+    /// This server does not lead in the term that the proposal is tied to. It
+    /// was not applied, and will not be. The term does not come back: look at
+    /// the state again, and propose anew.
+    #[error("the proposal is tied to the leader of term {wanted}, but it is term {term}")]
+    OtherTerm {
+        /// The term that the proposal is tied to.
+        wanted: Term,
+        /// This server's term. The same one if another server leads in it.
+        term: Term,
+    },
+    /// Its own deadline passed before the replica took it. It was not applied,
+    /// and will not be. Try again later.
+    #[error("the deadline passed before the command was proposed; try again later")]
+    Expired,
+    /// This server has stopped, or is about to, and did not take the command. It
+    /// was not applied, and will not be. Ask another one.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// A command that was not taken, and goes back to its owner.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct NotTaken {
+    /// The command.
+    pub command: Bytes,
+    /// Why: queue full, too large, empty or stopped.
+    #[source]
+    pub error: ProposeError,
 }
 
 fn not_leader(leader: Option<NodeId>) -> String {
@@ -85,12 +111,14 @@ impl ProposeError {
                 | Self::TransferInProgress { .. }
                 | Self::NotMember
                 | Self::Superseded
+                | Self::Expired
+                | Self::Stopped(_)
         )
     }
 
     /// Whether the command may have been applied, or may still be.
     pub fn is_indeterminate(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown | Self::Stopped(_))
+        matches!(self, Self::OutcomeUnknown)
     }
 }
 
@@ -102,6 +130,12 @@ pub enum ReadError {
     /// Nobody who leads confirmed the read in time.
     #[error("no leader confirmed the read in time; try again")]
     Timeout,
+    /// Too many reads wait. Try again later.
+    #[error("too many reads are waiting; try again later")]
+    QueueFull,
+    /// This server was removed from the cluster. Ask another one.
+    #[error("this node is no longer a member; ask another one")]
+    NotMember,
     /// This server has stopped.
     #[error(transparent)]
     Stopped(#[from] Stopped),
@@ -123,6 +157,49 @@ pub enum ChangeMembershipError {
     /// The change is impossible in the configuration that it found.
     #[error(transparent)]
     Invalid(#[from] ConfChangeError),
+    /// The server is a member already. Nothing has changed.
+    #[error("node {id} is a member already")]
+    AlreadyMember {
+        /// The server.
+        id: NodeId,
+    },
+    /// The server votes already. Nothing has changed.
+    #[error("node {id} votes already")]
+    AlreadyVoter {
+        /// The server.
+        id: NodeId,
+    },
+    /// The server is not a member. Nothing has changed. Add it as a learner
+    /// first.
+    #[error("node {id} is not a member; add it as a learner first")]
+    NotMember {
+        /// The server.
+        id: NodeId,
+    },
+    /// A server is to be a voter and a learner at once. Nothing has changed.
+    #[error("node {id} cannot vote and be a learner at once")]
+    VoterAndLearner {
+        /// The server.
+        id: NodeId,
+    },
+    /// The address is longer than 65535 bytes. Nothing has changed.
+    #[error("the address of node {id} is too long")]
+    AddressTooLong {
+        /// The server.
+        id: NodeId,
+    },
+    /// The learner did not catch up within `catch_up_timeout`, so it got no
+    /// vote: with it, the cluster could not commit. Look at its connection and
+    /// its disk, and try again.
+    #[error("node {id} did not catch up: it has {matched} of {last}; look at it and try again")]
+    NotCaughtUp {
+        /// The learner.
+        id: NodeId,
+        /// How far its log is known to match.
+        matched: LogIndex,
+        /// How far the leader's log goes.
+        last: LogIndex,
+    },
     /// The proposal was refused, or its outcome is unknown.
     #[error(transparent)]
     Propose(#[from] ProposeError),
@@ -178,4 +255,78 @@ pub enum StartError {
     /// with.
     #[error("the state machine cannot build its first snapshot: {0}")]
     FirstSnapshot(BoxError),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task::StopReason;
+
+    /// What a caller may make of an error.
+    #[derive(Debug, PartialEq, Eq)]
+    enum Truth {
+        /// Nothing happened; the same request may succeed.
+        Retryable,
+        /// Nothing happened, and the same request never succeeds.
+        Final,
+        /// It may have happened.
+        Indeterminate,
+    }
+
+    fn truth(error: &ProposeError) -> Truth {
+        // No wildcard: whoever adds an error has to say what it means.
+        match error {
+            ProposeError::NotLeader { .. }
+            | ProposeError::QuotaExceeded
+            | ProposeError::QueueFull
+            | ProposeError::TransferInProgress { .. }
+            | ProposeError::NotMember
+            | ProposeError::Superseded
+            | ProposeError::Expired
+            | ProposeError::Stopped(_) => Truth::Retryable,
+            ProposeError::TooLarge { .. }
+            | ProposeError::Empty
+            | ProposeError::OtherTerm { .. } => Truth::Final,
+            ProposeError::OutcomeUnknown => Truth::Indeterminate,
+        }
+    }
+
+    #[test]
+    fn every_error_says_whether_it_may_have_happened_and_may_be_tried_again() {
+        let node = NodeId::new(3).unwrap();
+        let stopped = Stopped {
+            reason: StopReason::Shutdown,
+        };
+        let all = [
+            ProposeError::NotLeader { leader: Some(node) },
+            ProposeError::NotLeader { leader: None },
+            ProposeError::QuotaExceeded,
+            ProposeError::QueueFull,
+            ProposeError::TooLarge {
+                bytes: 2,
+                bytes_max: 1,
+            },
+            ProposeError::Empty,
+            ProposeError::TransferInProgress { to: node },
+            ProposeError::NotMember,
+            ProposeError::Superseded,
+            ProposeError::OutcomeUnknown,
+            ProposeError::OtherTerm {
+                wanted: Term::new(1),
+                term: Term::new(2),
+            },
+            ProposeError::Expired,
+            ProposeError::Stopped(stopped),
+        ];
+        for error in all {
+            let wanted = truth(&error);
+            let said = match (error.is_retryable(), error.is_indeterminate()) {
+                (true, false) => Truth::Retryable,
+                (false, false) => Truth::Final,
+                (false, true) => Truth::Indeterminate,
+                (true, true) => unreachable!("{error}: nobody may retry what may have happened"),
+            };
+            assert_eq!(said, wanted, "{error}");
+        }
+    }
 }

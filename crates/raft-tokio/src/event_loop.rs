@@ -6,7 +6,7 @@
 //!
 //! | channel | is `Some` while |
 //! |---|---|
-//! | `propc` | somebody leads, and this node was not removed |
+//! | `propc` | somebody leads, this node was not removed, and the host has room |
 //! | `readyc` | something is ready, and no Ready is being carried out |
 //! | `advancec` | a Ready is being carried out (never with asynchronous writes) |
 //! | all others | always |
@@ -78,6 +78,14 @@ pub(crate) trait Host: Sized + Send + 'static {
         node: &mut RawNode<Self::Storage>,
         gated: Option<&mut mpsc::Receiver<Self::Proposal>>,
     );
+
+    /// Whether the host has room for proposals.
+    fn has_room(&self, _node: &RawNode<Self::Storage>) -> bool {
+        true
+    }
+
+    /// The loop has ended, and these were never taken.
+    fn refuse_untaken(&mut self, _proposals: &mut Vec<Self::Proposal>) {}
 
     /// A turn ends: carries effects out, if the host does that itself.
     ///
@@ -213,14 +221,25 @@ impl<H: Host> EventLoop<H> {
             }
             self.take_what_waits(&mut proposals);
         }
+        // Nobody waits for room any more, and whoever waited for a turn hears
+        // that there will be none.
+        self.propc.close();
+        while let Ok(proposal) = self.propc.try_recv() {
+            proposals.push(proposal);
+        }
+        self.host.refuse_untaken(&mut proposals);
         self.host.on_stop(&mut self.node)
+    }
+
+    fn takes_proposals(&self) -> bool {
+        proposals_may_pass(&self.node) && self.host.has_room(&self.node)
     }
 
     /// Waits for whatever comes first. Nothing else in the loop awaits.
     async fn next_turn(&mut self, proposals: &mut Vec<H::Proposal>) -> Turn<H> {
         let outstanding = self.node.is_ready_outstanding();
         let mut propc = None;
-        if proposals_may_pass(&self.node) {
+        if self.takes_proposals() {
             propc = Some(&mut self.propc);
         }
         let mut readyc = None;
@@ -268,7 +287,7 @@ impl<H: Host> EventLoop<H> {
             self.host.on_input(&mut self.node, input);
             took = true;
         }
-        if proposals_may_pass(&self.node) {
+        if self.takes_proposals() {
             while proposals.len() < PROPOSALS_PER_TURN_MAX {
                 let Ok(proposal) = self.propc.try_recv() else {
                     break;
@@ -289,7 +308,7 @@ impl<H: Host> EventLoop<H> {
             // The next turn's `settle` ends the loop.
             tracing::debug!(node = %self.node.id(), "a tick found the node halted");
         }
-        let gated = !proposals_may_pass(&self.node);
+        let gated = !self.takes_proposals();
         self.host
             .on_tick(&mut self.node, gated.then_some(&mut self.propc));
     }

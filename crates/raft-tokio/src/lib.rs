@@ -30,15 +30,17 @@ pub use raft_core as core;
 
 // The public interface is:
 pub use config::RaftConfig;
-pub use error::{ChangeMembershipError, ProposeError, ReadError, StartError, TransferError};
+pub use error::{
+    ChangeMembershipError, NotTaken, ProposeError, ReadError, StartError, TransferError,
+};
 pub use log_store::{LogStore, MemoryLogStore, WalLogStore, WalLogStoreError, WalLogStoreOptions};
 pub use node::{ApplyConfChangeError, Node, NodeProposeError, Readys, SharedStorage};
 pub use raft_core::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, EntryId, Flow,
     LogIndex, NodeId, ProgressState, RoleKind, Term,
 };
-pub use replica::{Applied, Raft};
+pub use replica::{Applied, PendingReply, Permit, Raft};
 pub use state_machine::{BoxError, SnapshotJob, StateMachine};
-pub use status::ReplicaStatus;
+pub use status::{Health, ReplicaStatus, Unfit, Waiting};
 pub use task::{StopReason, Stopped};
 pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};

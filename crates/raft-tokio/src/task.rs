@@ -3,15 +3,22 @@
 //! Spawns an event loop, and tells everybody who waits for it how it ended: when
 //! it was stopped, and when it panicked.
 //!
-//! - Owns: the reason why the loop ended.
+//! - Owns: the reason why the loop ended, and the list of the tasks that work
+//!   for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::event_loop::{EventLoop, Host};
+
+/// How long the end of a node waits for its workers. Only a state machine that
+/// does not return takes longer, and nobody can stop that one.
+const WORKERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a node no longer runs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +52,7 @@ pub(crate) struct TaskControl {
     stop: CancellationToken,
     done: CancellationToken,
     reason: Arc<OnceLock<StopReason>>,
+    workers: TaskTracker,
 }
 
 impl TaskControl {
@@ -53,12 +61,18 @@ impl TaskControl {
             stop: CancellationToken::new(),
             done: CancellationToken::new(),
             reason: Arc::new(OnceLock::new()),
+            workers: TaskTracker::new(),
         }
     }
 
     /// Asks the loop to end. Idempotent.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Who is to be waited for when the loop has ended.
+    pub(crate) fn workers(&self) -> &TaskTracker {
+        &self.workers
     }
 
     pub(crate) fn stop_token(&self) -> CancellationToken {
@@ -83,7 +97,8 @@ impl TaskControl {
         self.stopped_now()
     }
 
-    fn stopped_now(&self) -> Stopped {
+    /// How the loop ended, or ends.
+    pub(crate) fn stopped_now(&self) -> Stopped {
         Stopped {
             reason: self.reason(),
         }
@@ -92,6 +107,21 @@ impl TaskControl {
     /// Why the loop ends, or has ended.
     pub(crate) fn reason(&self) -> StopReason {
         self.reason.get().cloned().unwrap_or(StopReason::Shutdown)
+    }
+
+    /// Waits until the workers have noticed that the loop is gone.
+    async fn await_workers(&self) {
+        // A node without workers may run without a clock.
+        if self.workers.is_empty() {
+            return;
+        }
+        let finished = tokio::time::timeout(WORKERS_PATIENCE, self.workers.wait());
+        if finished.await.is_err() {
+            tracing::error!(
+                workers = self.workers.len(),
+                "the state machine does not return, so its task is left behind"
+            );
+        }
     }
 
     /// Runs the loop to its end on the current runtime. A panic in it is caught,
@@ -113,6 +143,8 @@ impl TaskControl {
                 }
             }
             control.set_reason(StopReason::Shutdown);
+            control.workers.close();
+            control.await_workers().await;
             control.done.cancel();
         });
     }

@@ -16,8 +16,9 @@ use raft_core::{
 };
 use raft_wire::frame::ResponseOutcome;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
-use super::handle::Applied;
+use super::propose::Applied;
 use super::request::{Event, PendingRead, Waiter};
 use super::waiters::CommittedWaiters;
 use crate::state_machine::StateMachine;
@@ -54,6 +55,7 @@ pub(super) struct ApplyTask<M> {
     applied: EntryId,
     conf_state: ConfState,
     events: mpsc::UnboundedSender<Event>,
+    workers: TaskTracker,
 }
 
 /// Works until the queue is closed. A panic of the state machine is reported,
@@ -80,12 +82,14 @@ impl<M: StateMachine> ApplyTask<M> {
         applied: EntryId,
         conf_state: ConfState,
         events: mpsc::UnboundedSender<Event>,
+        workers: TaskTracker,
     ) -> Self {
         Self {
             machine,
             applied,
             conf_state,
             events,
+            workers,
         }
     }
 
@@ -188,7 +192,7 @@ impl<M: StateMachine> ApplyTask<M> {
         };
         let job = self.machine.snapshot();
         let events = self.events.clone();
-        tokio::task::spawn_blocking(move || {
+        self.workers.spawn_blocking(move || {
             let built = std::panic::catch_unwind(AssertUnwindSafe(job))
                 .unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
             let snapshot = built.map(|data| Snapshot { metadata, data });

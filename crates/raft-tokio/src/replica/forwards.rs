@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::{EntryId, LogIndex, NodeId, Term};
 use raft_wire::frame::ResponseOutcome;
 
-use super::handle::Applied;
+use super::propose::Applied;
 use super::request::ProposeReply;
 use crate::error::ProposeError;
 
@@ -129,6 +129,9 @@ const QUOTA_EXCEEDED: u32 = 2;
 const TRANSFER_IN_PROGRESS: u32 = 3;
 const NOT_MEMBER: u32 = 4;
 const SUPERSEDED: u32 = 5;
+const STOPPED: u32 = 6;
+const TOO_LARGE: u32 = 7;
+const EMPTY: u32 = 8;
 
 /// A refusal as it is sent to the server that asked.
 pub(super) fn encode_outcome(error: &ProposeError) -> ResponseOutcome {
@@ -144,14 +147,33 @@ pub(super) fn encode_outcome(error: &ProposeError) -> ResponseOutcome {
         ProposeError::TransferInProgress { to } => refused(TRANSFER_IN_PROGRESS, Some(*to)),
         ProposeError::NotMember => refused(NOT_MEMBER, None),
         ProposeError::Superseded => refused(SUPERSEDED, None),
-        ProposeError::TooLarge { .. }
-        | ProposeError::Empty
-        | ProposeError::OutcomeUnknown
-        | ProposeError::Stopped(_) => ResponseOutcome::Unknown,
+        ProposeError::Stopped(_) => refused(STOPPED, None),
+        ProposeError::Empty => refused(EMPTY, None),
+        ProposeError::TooLarge { bytes, bytes_max } => {
+            let mut detail = BytesMut::new();
+            for number in [*bytes, *bytes_max] {
+                detail.put_u64_le(u64::try_from(number).unwrap_or(u64::MAX));
+            }
+            ResponseOutcome::Refused {
+                code: TOO_LARGE,
+                detail: detail.freeze(),
+            }
+        }
+        // Nobody ties a request to a term or to a deadline of another server.
+        ProposeError::OtherTerm { .. } | ProposeError::Expired | ProposeError::OutcomeUnknown => {
+            ResponseOutcome::Unknown
+        }
     }
 }
 
 fn decode_refusal(code: u32, mut detail: &[u8]) -> ProposeError {
+    if code == TOO_LARGE {
+        let mut size = || usize::try_from(detail.try_get_u64_le().ok()?).ok();
+        return match (size(), size()) {
+            (Some(bytes), Some(bytes_max)) => ProposeError::TooLarge { bytes, bytes_max },
+            _ => ProposeError::OutcomeUnknown,
+        };
+    }
     let node = detail.try_get_u64_le().ok().and_then(NodeId::new);
     match (code, node) {
         (NOT_LEADER, leader) => ProposeError::NotLeader { leader },
@@ -159,6 +181,9 @@ fn decode_refusal(code: u32, mut detail: &[u8]) -> ProposeError {
         (TRANSFER_IN_PROGRESS, Some(to)) => ProposeError::TransferInProgress { to },
         (NOT_MEMBER, _) => ProposeError::NotMember,
         (SUPERSEDED, _) => ProposeError::Superseded,
+        (EMPTY, _) => ProposeError::Empty,
+        // It stops, so somebody else is about to lead.
+        (STOPPED, _) => ProposeError::NotLeader { leader: None },
         // A refusal that this version does not know.
         _ => ProposeError::OutcomeUnknown,
     }
@@ -178,6 +203,11 @@ mod tests {
             ProposeError::TransferInProgress { to: node },
             ProposeError::NotMember,
             ProposeError::Superseded,
+            ProposeError::Empty,
+            ProposeError::TooLarge {
+                bytes: 20,
+                bytes_max: 10,
+            },
             ProposeError::OutcomeUnknown,
         ] {
             assert_eq!(decode_outcome(encode_outcome(&error)), Err(error));

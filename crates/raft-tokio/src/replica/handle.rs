@@ -1,36 +1,28 @@
 //! # The handle
 //!
-//! What users call: propose and await the reply, read, change the members, hand
-//! leadership over, watch, stop. Cheap to clone, and usable from any task.
+//! What users call: start, read, hand leadership over, watch, stop; proposals
+//! and members have files of their own. Cheap to clone, and usable from any task.
 //!
 //! - Owns: the sending ends of the loop's channels.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use raft_core::{ConfChange, ConfState, LogIndex, NodeId, Term};
+use raft_core::{LogIndex, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::request::{ClientRequest, ClientRequestKind, Command, PendingRead, Waiter};
+use super::propose::Room;
+use super::request::{ClientRequest, ClientRequestKind, Command, Event, Freshness, PendingRead};
 use crate::config::RaftConfig;
-use crate::error::{ChangeMembershipError, ProposeError, ReadError, StartError, TransferError};
+use crate::error::{ReadError, StartError, TransferError};
 use crate::log_store::LogStore;
 use crate::state_machine::StateMachine;
-use crate::status::ReplicaStatus;
+use crate::status::{Health, ReplicaStatus};
 use crate::task::{Stopped, TaskControl};
 use crate::transport::Transport;
-
-/// The reply of a command that was committed and applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// What [`StateMachine::apply`] returned.
-    pub reply: Bytes,
-    /// Where the command stands in the log.
-    pub index: LogIndex,
-    /// The term in which it was proposed.
-    pub term: Term,
-}
 
 /// A handle to a replica that runs in tasks of its own. Cheap to clone.
 ///
@@ -86,7 +78,12 @@ pub(super) struct Inner {
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
     pub(super) control: TaskControl,
+    /// Tells the loop to drain: never full.
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) room: Room,
     pub(super) command_bytes_max: usize,
+    pub(super) catch_up_timeout: Duration,
+    pub(super) election_timeout: Duration,
 }
 
 impl Raft {
@@ -116,79 +113,11 @@ impl Raft {
         self.inner.id
     }
 
-    /// Proposes a command, and waits for the state machine's reply: the command
-    /// is then on the disks of a quorum, and applied here or at the leader. On a
-    /// follower it goes to the leader, and its reply comes back.
-    ///
-    /// While nobody leads the command waits, at most `proposal_timeout`.
-    ///
-    /// # Errors
-    /// [`ProposeError::is_retryable`] says whether it certainly did not happen
-    /// and may be tried again; [`ProposeError::is_indeterminate`] whether it may
-    /// have happened, or may still.
-    ///
-    /// # Cancel safety
-    /// Dropped before the replica has taken it, the command is not proposed.
-    /// Dropped later, it may be applied all the same: dropping stops the wait,
-    /// not the command.
-    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
-        let (request, answer) = self.proposal(command.into())?;
-        if self.inner.propc.send(request).await.is_err() {
-            return Err(self.inner.control.stopped().await.into());
-        }
-        self.reply(answer).await
-    }
-
-    /// Proposes a command if there is room for it now.
-    ///
-    /// # Errors
-    /// With [`ProposeError::QueueFull`] too many requests are waiting; else as
-    /// for [`propose`](Self::propose).
-    ///
-    /// # Cancel safety
-    /// As for [`propose`](Self::propose).
-    pub async fn try_propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
-        let (request, answer) = self.proposal(command.into())?;
-        match self.inner.propc.try_send(request) {
-            Ok(()) => self.reply(answer).await,
-            Err(mpsc::error::TrySendError::Full(_)) => Err(ProposeError::QueueFull),
-            Err(mpsc::error::TrySendError::Closed(_)) => {
-                Err(self.inner.control.stopped().await.into())
-            }
-        }
-    }
-
-    fn proposal(&self, command: Bytes) -> Result<(ClientRequest, ReplyReceiver), ProposeError> {
-        let (bytes, bytes_max) = (command.len(), self.inner.command_bytes_max);
-        if bytes == 0 {
-            return Err(ProposeError::Empty);
-        }
-        if bytes > bytes_max {
-            return Err(ProposeError::TooLarge { bytes, bytes_max });
-        }
-        let (reply, answer) = oneshot::channel();
-        let reply = Waiter::Local(reply);
-        let kind = ClientRequestKind::Propose { command, reply };
-        Ok((self.request(kind), answer))
-    }
-
-    fn request(&self, kind: ClientRequestKind) -> ClientRequest {
-        ClientRequest {
-            kind,
-            since_tick: self.inner.tick.load(Ordering::Relaxed),
-        }
-    }
-
-    async fn reply(&self, answer: ReplyReceiver) -> Result<Applied, ProposeError> {
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(self.inner.control.stopped().await.into()),
-        }
-    }
-
     /// Asks the state machine of this replica a question, linearizably: the
     /// answer reflects every command that was committed when this was called.
     /// Many queries share one round of confirmation by a quorum.
+    ///
+    /// While nobody leads the query waits, at most `proposal_timeout`.
     ///
     /// # Errors
     /// No leader confirmed it in time, or the replica has stopped. Queries
@@ -197,14 +126,56 @@ impl Raft {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn query(&self, query: impl Into<Bytes>) -> Result<Bytes, ReadError> {
+        self.query_by(query.into(), Freshness::Confirmed).await
+    }
+
+    /// Like [`query`](Self::query), but a leader that has a lease answers on its
+    /// own, without asking a quorum. Without one, and on a follower, it is a
+    /// `query`, and renews the lease.
+    ///
+    /// Linearizable as long as the servers' clocks do not differ in speed by
+    /// more than [`lease_drift_per_mille`](crate::RaftConfig::lease_drift_per_mille),
+    /// and [`lease_reads`](crate::RaftConfig::lease_reads) is set on all of them
+    /// or on none. The clock is a monotonic one, never the time of day.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn query_lease(&self, query: impl Into<Bytes>) -> Result<Bytes, ReadError> {
+        self.query_by(query.into(), Freshness::Leased).await
+    }
+
+    /// Asks the state machine of this replica a question whose answer may be
+    /// old: it reflects every command that was committed `age_max` ago, and may
+    /// reflect later ones. If this replica has had no confirmation for that
+    /// long it asks for one, as [`query`](Self::query) does.
+    ///
+    /// The age is measured from when a quorum was asked, so it is an upper
+    /// bound however slow the network is. Answers of one replica never go back
+    /// in time; those of several may.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query). Without a leader, an answer that is young
+    /// enough is still given.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn query_stale(
+        &self,
+        query: impl Into<Bytes>,
+        age_max: Duration,
+    ) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
         let query = query.into();
-        self.read_request(PendingRead::Query { query, reply })
-            .await?;
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(self.inner.control.stopped().await.into()),
-        }
+        self.command(Command::ReadStale {
+            read: PendingRead::Query { query, reply },
+            age_max,
+            since_tick: self.inner.tick.load(Ordering::Relaxed),
+        })
+        .await?;
+        self.answer(answer).await
     }
 
     /// Waits until this replica's state machine has applied every command that
@@ -217,42 +188,44 @@ impl Raft {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn read(&self) -> Result<LogIndex, ReadError> {
+        self.read_by(Freshness::Confirmed).await
+    }
+
+    /// Like [`read`](Self::read), by the lease of the leader: see
+    /// [`query_lease`](Self::query_lease).
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn read_lease(&self) -> Result<LogIndex, ReadError> {
+        self.read_by(Freshness::Leased).await
+    }
+
+    async fn query_by(&self, query: Bytes, freshness: Freshness) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
-        self.read_request(PendingRead::Barrier { reply }).await?;
+        let read = PendingRead::Query { query, reply };
+        self.enqueue(ClientRequestKind::Read { read, freshness }, None)
+            .await?;
+        self.answer(answer).await
+    }
+
+    async fn read_by(&self, freshness: Freshness) -> Result<LogIndex, ReadError> {
+        let (reply, answer) = oneshot::channel();
+        let read = PendingRead::Barrier { reply };
+        self.enqueue(ClientRequestKind::Read { read, freshness }, None)
+            .await?;
+        self.answer(answer).await
+    }
+
+    async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
         match answer.await {
             Ok(result) => result,
             Err(_) => Err(self.inner.control.stopped().await.into()),
-        }
-    }
-
-    async fn read_request(&self, read: PendingRead) -> Result<(), ReadError> {
-        let request = self.request(ClientRequestKind::Read { read });
-        if self.inner.propc.send(request).await.is_err() {
-            return Err(self.inner.control.stopped().await.into());
-        }
-        Ok(())
-    }
-
-    /// Changes the members of the cluster, and waits until the change is in
-    /// effect: applied at the leader, and a joint configuration with auto-leave
-    /// left again. Only on the leader.
-    ///
-    /// # Errors
-    /// The change is refused or impossible, or its outcome is unknown.
-    ///
-    /// # Cancel safety
-    /// Dropped before the replica has taken it, nothing happens; later, the
-    /// change is made all the same.
-    pub async fn change_membership(
-        &self,
-        change: ConfChange,
-    ) -> Result<ConfState, ChangeMembershipError> {
-        let (reply, answer) = oneshot::channel();
-        let command = Command::ChangeMembership { change, reply };
-        self.command(command).await.map_err(ProposeError::from)?;
-        match answer.await {
-            Ok(result) => result,
-            Err(_) => Err(ProposeError::from(self.inner.control.stopped().await).into()),
         }
     }
 
@@ -273,7 +246,8 @@ impl Raft {
         }
     }
 
-    /// Campaigns now instead of after an election timeout.
+    /// Campaigns now instead of after an election timeout. With `lease_reads`,
+    /// nothing happens while a leader is known: it may have a lease.
     ///
     /// # Errors
     /// The replica has stopped.
@@ -307,7 +281,7 @@ impl Raft {
         self.command(Command::SetPeer { id, address }).await
     }
 
-    async fn command(&self, command: Command) -> Result<(), Stopped> {
+    pub(super) async fn command(&self, command: Command) -> Result<(), Stopped> {
         if self.inner.controlc.send(command).await.is_err() {
             return Err(self.inner.control.stopped().await);
         }
@@ -368,15 +342,24 @@ impl Raft {
         }
     }
 
-    /// Stops the replica: refuses whoever waits, writes what is on its way,
-    /// closes the log. Returns when it is done. Idempotent.
+    /// Whether the replica is alive and of use, and why not.
+    pub fn health(&self) -> Health {
+        self.inner.status.borrow().health()
+    }
+
+    /// Stops the replica. A leader hands over first; what the replica has taken
+    /// is finished; new requests are refused. When that is done, or after an
+    /// election timeout, whoever still waits hears that the outcome is unknown,
+    /// the log is flushed and closed, and every task ends. Returns when all that
+    /// is done. Idempotent.
+    ///
+    /// Without this, the replica stops when the last handle is dropped, at once.
     ///
     /// # Cancel safety
     /// Dropped while it waits, the replica stops all the same.
     pub async fn shutdown(&self) -> Stopped {
-        self.inner.control.stop();
+        // A loop that is gone has nothing to hand over.
+        let _ = self.inner.events.send(Event::Drain);
         self.inner.control.stopped().await
     }
 }
-
-type ReplyReceiver = oneshot::Receiver<Result<Applied, ProposeError>>;

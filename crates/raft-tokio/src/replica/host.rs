@@ -14,29 +14,36 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use raft_core::{
-    AppendOutcome, Body, ConfChange, Entries, EntryId, EntryType, Halted, HardState, LogIndex,
-    MemoryStorage, Message, NodeId, Proposal, ProposeError as CoreProposeError, Proposed, RawNode,
-    Ready, RoleKind, Snapshot, SnapshotOutcome, SoftState, StepError, Storage, StorageAppend,
+    AppendOutcome, Body, Candidacy, ConfChange, ConfChangeType, Entries, EntryId, EntryType, Flow,
+    Halted, HardState, LogIndex, MemoryStorage, Message, NodeId, Proposal,
+    ProposeError as CoreProposeError, Proposed, RawNode, Ready, RoleKind, Snapshot,
+    SnapshotOutcome, SoftState, StepError, Storage, StorageAppend,
 };
 use raft_wire::frame::{RequestKind, ResponseOutcome};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::apply::{AppliedBatch, ApplyWork};
 use super::changes::Changes;
 use super::forwards::{self, Forwards};
+use super::lease::Lease;
+use super::membership::{self, MembershipGoal};
+use super::propose::Room;
 use super::reads::Reads;
 use super::request::{
-    ChangeReply, ClientRequest, ClientRequestKind, Command, Event, TransferReply, Waiter,
+    ChangeReply, ClientRequest, ClientRequestKind, Command, Event, Freshness, PendingRead,
+    TransferReply, Waiter,
 };
 use super::waiters::Waiters;
 use crate::config::RaftConfig;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
-use crate::event_loop::{Cleanup, Host, proposals_may_pass};
+use crate::event_loop::{Cleanup, Host};
 use crate::log_store::{Durability, LogStore, LogStoreError, LogWrite, WriteDone};
 use crate::state_machine::BoxError;
-use crate::status::ReplicaStatus;
+use crate::status::{ReplicaStatus, Waiting};
 use crate::task::{StopReason, Stopped, TaskControl};
 use crate::transport::{Inbound, Packet, Transport};
 
@@ -50,6 +57,15 @@ struct PendingWrite {
     entries: Entries,
     snapshot: Option<Snapshot>,
     responses: Vec<AppendOutcome>,
+    since_tick: u64,
+}
+
+/// Whether the disk keeps up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum DiskState {
+    Working,
+    /// It has finished nothing for an election timeout.
+    Stalled,
 }
 
 /// A snapshot of the own state machine that was handed to the log store. Once it
@@ -70,10 +86,23 @@ pub(super) struct ReplicaHost {
     writes: VecDeque<PendingWrite>,
     next_write: u64,
     first_write: u64,
+    /// The tick in which a write was last done.
+    written_tick: u64,
+    disk: DiskState,
     waiters: Waiters,
     reads: Reads,
+    lease: Lease,
+    /// Before this tick this server takes part in no election: it may have
+    /// promised a leader its lease before it was restarted.
+    votes_from_tick: u64,
     forwards: Forwards,
     changes: Changes,
+    room: Room,
+    /// Servers that left, and when the transport may forget them: until then
+    /// they may hear that they left.
+    leaving: Vec<(NodeId, u64)>,
+    /// The tick in which a shutdown under way ends at the latest.
+    drain_until: Option<u64>,
     /// Commands of other replicas' callers, to be proposed in this turn.
     remote: Vec<ClientRequest>,
     /// Requests that were taken out of a gated channel to see how old they are.
@@ -103,12 +132,21 @@ pub(super) struct Parts {
     pub(super) applied: LogIndex,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
+    pub(super) room: Room,
+    pub(super) votes_from_tick: u64,
 }
 
 impl ReplicaHost {
     pub(super) fn new(parts: Parts) -> Self {
         let seed = crate::config::process_seed(parts.config.id);
         Self {
+            lease: Lease::new(parts.config.lease_length()),
+            votes_from_tick: parts.votes_from_tick,
+            room: parts.room,
+            leaving: Vec::new(),
+            drain_until: None,
+            written_tick: 0,
+            disk: DiskState::Working,
             waiters: Waiters::default(),
             reads: Reads::new(seed),
             forwards: Forwards::new(seed),
@@ -234,13 +272,24 @@ impl ReplicaHost {
             .send(to, Packet::Response { from, id, outcome });
     }
 
-    fn change_membership(&mut self, node: &mut Node, change: &ConfChange, reply: ChangeReply) {
+    fn change_membership(&mut self, node: &mut Node, goal: MembershipGoal, reply: ChangeReply) {
         if node.role() != RoleKind::Leader {
             let leader = node.leader();
             let _ = reply.send(Err(ChangeMembershipError::NotLeader { leader }));
             return;
         }
-        match node.propose_conf_change(change) {
+        let change = match membership::plan(node.membership(), goal) {
+            Ok(Some(change)) => change,
+            Ok(None) => {
+                let _ = reply.send(Ok(node.membership().conf_state()));
+                return;
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                return;
+            }
+        };
+        match node.propose_conf_change(&change) {
             Ok(Proposed::Appended {
                 refused: Some(why), ..
             }) => {
@@ -274,14 +323,35 @@ impl ReplicaHost {
             return;
         }
         self.changes.await_transfer(to, node.term(), reply);
-        if node.transfer_leadership(to).is_err() {
-            self.changes.clear();
-        }
+        self.hand_over(node, to);
+    }
+
+    fn hand_over(&mut self, node: &mut Node, to: NodeId) {
+        self.lease.bar(node.term());
+        // A node that has halted ends the loop with the next turn.
+        let _ = node.transfer_leadership(to);
     }
 
     // ── from other replicas ──────────────────────────────────────────────────
 
-    fn step(node: &mut Node, message: Message) {
+    fn step(&mut self, node: &mut Node, message: Message) {
+        let is_vote_request = matches!(
+            message.body,
+            Body::RequestVote {
+                transfer: false,
+                ..
+            }
+        );
+        if is_vote_request && self.now() < self.votes_from_tick {
+            return;
+        }
+        Self::step_checked(node, message);
+        if node.transferee().is_some() {
+            self.lease.bar(node.term());
+        }
+    }
+
+    fn step_checked(node: &mut Node, message: Message) {
         match node.step(message) {
             Ok(()) | Err(StepError::PeerNotFound(_)) => {}
             Err(StepError::Misbehaved {
@@ -304,7 +374,7 @@ impl ReplicaHost {
 
     fn on_packet(&mut self, node: &mut Node, packet: Packet) {
         match packet {
-            Packet::Raft(message) => Self::step(node, message),
+            Packet::Raft(message) => self.step(node, message),
             Packet::Request {
                 from,
                 id,
@@ -312,8 +382,18 @@ impl ReplicaHost {
                 payload,
             } => {
                 let reply = Waiter::Remote { from, id };
-                if payload.is_empty() || payload.len() > self.config.command_bytes_max {
-                    self.refuse(reply, ProposeError::OutcomeUnknown);
+                let (bytes, bytes_max) = (payload.len(), self.config.command_bytes_max);
+                if bytes == 0 {
+                    self.refuse(reply, ProposeError::Empty);
+                    return;
+                }
+                if bytes > bytes_max {
+                    self.refuse(reply, ProposeError::TooLarge { bytes, bytes_max });
+                    return;
+                }
+                // What comes from other replicas has no queue to wait in.
+                if !self.has_room(node) || self.remote.len() >= self.config.requests_waiting_max {
+                    self.refuse(reply, ProposeError::QuotaExceeded);
                     return;
                 }
                 let kind = ClientRequestKind::Propose {
@@ -323,6 +403,7 @@ impl ReplicaHost {
                 self.remote.push(ClientRequest {
                     kind,
                     since_tick: self.now(),
+                    _room: None,
                 });
             }
             // Reads go through the protocol's own messages.
@@ -334,20 +415,100 @@ impl ReplicaHost {
     }
 
     fn take_requests(&mut self, node: &mut Node, requests: impl Iterator<Item = ClientRequest>) {
+        if self.drain_until.is_some() {
+            for request in requests {
+                self.refuse_request(request, &ProposeError::Stopped(shutdown()));
+            }
+            return;
+        }
         let mut commands = Vec::new();
         let mut waiters = VecDeque::new();
+        let mut reads_room = None;
         for request in requests {
+            let mut take = |command, reply| {
+                commands.push(Proposal::normal(command));
+                waiters.push_back(reply);
+            };
             match request.kind {
                 // Whoever gave up while it waited does not want it any more.
-                ClientRequestKind::Propose { reply, .. } if reply.is_gone() => {}
-                ClientRequestKind::Propose { command, reply } => {
-                    commands.push(Proposal::normal(command));
-                    waiters.push_back(reply);
+                ClientRequestKind::Propose { reply, .. }
+                | ClientRequestKind::ProposeClaimed { reply, .. }
+                | ClientRequestKind::ProposeInTerm { reply, .. }
+                    if reply.is_gone() => {}
+                ClientRequestKind::Propose { command, reply } => take(command, reply),
+                ClientRequestKind::ProposeClaimed {
+                    command,
+                    reply,
+                    claim,
+                } => {
+                    if claim.take() {
+                        take(command, reply);
+                    }
                 }
-                ClientRequestKind::Read { read } => self.reads.push(read, request.since_tick),
+                ClientRequestKind::ProposeInTerm {
+                    command,
+                    reply,
+                    term: wanted,
+                } => {
+                    let term = node.term();
+                    if node.role() == RoleKind::Leader && term == wanted {
+                        take(command, reply);
+                    } else {
+                        self.refuse(reply, ProposeError::OtherTerm { wanted, term });
+                    }
+                }
+                ClientRequestKind::ProposeBatch { commands, replies } => {
+                    for (command, reply) in commands.into_iter().zip(replies) {
+                        if !reply.is_closed() {
+                            take(command, Waiter::Local(reply));
+                        }
+                    }
+                }
+                ClientRequestKind::Read { read, freshness } => {
+                    let room = reads_room.get_or_insert_with(|| {
+                        self.config
+                            .reads_waiting_max
+                            .saturating_sub(self.reads.len())
+                    });
+                    if *room == 0 {
+                        read.fail(ReadError::QueueFull);
+                    } else {
+                        *room -= 1;
+                        self.reads.push(read, freshness, request.since_tick);
+                    }
+                }
             }
         }
         self.propose(node, commands, waiters);
+    }
+
+    fn read_stale(&mut self, node: &Node, read: PendingRead, age_max: Duration, since_tick: u64) {
+        if self.drain_until.is_some() {
+            read.fail(ReadError::Stopped(shutdown()));
+        } else if self
+            .reads
+            .is_fresh(Instant::now(), age_max, self.handed_out)
+        {
+            // A state machine that has failed has said so in another event.
+            let _ = self.apply.send(ApplyWork::Reads(vec![read]));
+        } else if is_removed(node) {
+            read.fail(ReadError::NotMember);
+        } else if self.reads.len() >= self.config.reads_waiting_max {
+            read.fail(ReadError::QueueFull);
+        } else {
+            self.reads.push(read, Freshness::Confirmed, since_tick);
+        }
+    }
+
+    fn refuse_request(&mut self, request: ClientRequest, error: &ProposeError) {
+        let read_error = match error {
+            ProposeError::Stopped(stopped) => ReadError::Stopped(stopped.clone()),
+            ProposeError::NotMember => ReadError::NotMember,
+            _ => ReadError::Timeout,
+        };
+        request.refuse(error.clone(), read_error, |waiter, error| {
+            self.refuse(waiter, error);
+        });
     }
 
     // ── carrying a Ready out ─────────────────────────────────────────────────
@@ -369,7 +530,12 @@ impl ReplicaHost {
             self.hand_out(node, &apply.entries, apply.receipt);
         }
         for read in ready.read_states {
-            self.reads.confirm(&read.context, read.index);
+            let asked = self.reads.confirm(&read.context, read.index);
+            if let Some(asked) = asked
+                && node.role() == RoleKind::Leader
+            {
+                self.lease.extend(node.term(), asked);
+            }
         }
         if let Some(soft_state) = ready.soft_state {
             self.on_soft_state(node, soft_state);
@@ -414,6 +580,7 @@ impl ReplicaHost {
             entries,
             snapshot,
             responses,
+            since_tick: self.now(),
         });
         let sequence = self.next_write;
         self.next_write += 1;
@@ -442,7 +609,13 @@ impl ReplicaHost {
                 continue;
             }
             let result = match entry.conf_change() {
-                Ok(Some(change)) => node.apply_conf_change(&change),
+                Ok(Some(change)) => {
+                    let result = node.apply_conf_change(&change);
+                    if result.is_ok() {
+                        self.on_reconfigured(node, &change);
+                    }
+                    result
+                }
                 Ok(None) => continue,
                 Err(malformed) => Err(malformed.into()),
             };
@@ -472,6 +645,44 @@ impl ReplicaHost {
         });
     }
 
+    /// The members changed: the transport learns who came and who left.
+    fn on_reconfigured(&mut self, node: &Node, change: &ConfChange) {
+        self.lease.reconfigured(Instant::now());
+        self.status_stale = true;
+        if let Some((id, address)) = membership::decode_address(&change.context)
+            && id != node.id()
+        {
+            self.transport.set_peer(id, Some(address));
+        }
+        let forget_at = self.now() + u64::from(self.config.election_ticks);
+        for single in &change.changes {
+            let Some(id) = single.node_id else { continue };
+            self.leaving.retain(|(leaving, _)| *leaving != id);
+            if single.change_type == ConfChangeType::RemoveNode && id != node.id() {
+                self.leaving.push((id, forget_at));
+            }
+        }
+        if is_removed(node) {
+            tracing::warn!(node = %node.id(), term = %node.term(),
+                "this node was removed from the cluster; it takes no more requests");
+        }
+    }
+
+    fn forget_who_left(&mut self, node: &Node, now: u64) {
+        let Self {
+            leaving, transport, ..
+        } = self;
+        leaving.retain(|(id, at)| {
+            let is_due = *at <= now;
+            // In a joint configuration whoever leaves is needed until the end.
+            if is_due && !node.membership().contains(*id) {
+                transport.set_peer(*id, None);
+                return false;
+            }
+            true
+        });
+    }
+
     fn on_soft_state(&mut self, node: &Node, soft_state: SoftState) {
         self.status_stale = true;
         if soft_state.leader.is_some() && soft_state.leader != self.status.borrow().leader {
@@ -479,12 +690,105 @@ impl ReplicaHost {
             tracing::info!(node = %node.id(), term = %node.term(), leader = ?soft_state.leader,
                 role = ?soft_state.role, "a leader was elected");
         }
+        // Whom the round was asked of may never answer.
+        self.reads.abandon_round();
         self.changes.on_leader(
             node.term(),
             soft_state.leader,
             soft_state.role == RoleKind::Leader,
             node.transferee(),
         );
+    }
+
+    // ── stalls and the end ───────────────────────────────────────────────────
+
+    /// A leader whose disk does not answer holds everybody up: it hands over, or
+    /// stops leading, and does not campaign before the disk works again.
+    fn watch_disk(&mut self, node: &mut Node, now: u64) {
+        let patience = u64::from(self.config.election_ticks);
+        let quiet = self.writes.front().map_or(0, |oldest| {
+            now.saturating_sub(oldest.since_tick.max(self.written_tick))
+        });
+        match self.disk {
+            DiskState::Working if quiet >= patience => {
+                self.disk = DiskState::Stalled;
+                tracing::warn!(node = %node.id(), term = %node.term(), ticks = quiet,
+                    "the disk has finished nothing for an election timeout; \
+                     this node leaves leading to others");
+                if node.membership().voters().is_singleton() {
+                    // There are no others.
+                    return;
+                }
+                node.set_candidacy(Candidacy::Withheld);
+                if node.role() == RoleKind::Leader {
+                    match successor(node, Successor::CaughtUp) {
+                        Some(to) => self.hand_over(node, to),
+                        None => node.step_down(),
+                    }
+                }
+            }
+            DiskState::Stalled if quiet < patience => {
+                self.disk = DiskState::Working;
+                tracing::info!(node = %node.id(), term = %node.term(), "the disk works again");
+                node.set_candidacy(Candidacy::Allowed);
+            }
+            // The hand-over failed.
+            DiskState::Stalled
+                if quiet >= 2 * patience && !node.membership().voters().is_singleton() =>
+            {
+                node.step_down();
+            }
+            DiskState::Working | DiskState::Stalled => {}
+        }
+    }
+
+    /// How old the oldest write is that is not done.
+    fn disk_lag(&self) -> Duration {
+        let ticks = self
+            .writes
+            .front()
+            .map_or(0, |oldest| self.now().saturating_sub(oldest.since_tick));
+        self.config
+            .tick
+            .saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+
+    fn begin_drain(&mut self, node: &mut Node) {
+        if self.drain_until.is_some() {
+            return;
+        }
+        self.status_stale = true;
+        self.drain_until = Some(self.now() + u64::from(self.config.election_ticks));
+        if node.role() == RoleKind::Leader
+            && let Some(to) = successor(node, Successor::Best)
+        {
+            tracing::info!(node = %node.id(), term = %node.term(), peer = %to,
+                "shutting down; leadership is handed over");
+            self.hand_over(node, to);
+        }
+    }
+
+    /// Stops the loop once everything that was taken is finished.
+    fn drain(&self, node: &Node) {
+        let Some(until) = self.drain_until else {
+            return;
+        };
+        let handing_over = match node.role() {
+            RoleKind::Leader => node.transferee().is_some(),
+            // Whoever is being elected may need this server's vote.
+            RoleKind::Follower | RoleKind::PreCandidate | RoleKind::Candidate => {
+                node.leader().is_none() && !is_removed(node)
+            }
+        };
+        let is_done = !handing_over
+            && self.waiters.is_empty()
+            && self.forwards.len() == 0
+            && self.reads.len() == 0
+            && self.writes.is_empty()
+            && self.applied >= self.handed_out;
+        if is_done || self.now() >= until {
+            self.control.stop();
+        }
     }
 
     // ── what the workers report ──────────────────────────────────────────────
@@ -494,6 +798,7 @@ impl ReplicaHost {
             self.on_store_failed(node, &error);
             return;
         }
+        self.written_tick = self.now();
         // Writes are done in order: everything up to this one is.
         while self.first_write <= sequence {
             let Some(write) = self.writes.pop_front() else {
@@ -518,6 +823,7 @@ impl ReplicaHost {
             entries,
             snapshot,
             responses,
+            since_tick: _,
         } = write;
         let storage = node.storage_mut();
         if let Some(snapshot) = snapshot {
@@ -648,6 +954,16 @@ impl ReplicaHost {
         self.status_stale = false;
         let (applied, snapshot_index, leader_changes) =
             (self.applied, self.snapshot_index, self.leader_changes);
+        let waiting = Waiting {
+            proposals: self.waiters.len(),
+            forwards: self.forwards.len(),
+            reads: self.reads.len(),
+            writes: self.writes.len(),
+        };
+        let disk_lag = self.disk_lag();
+        let disk_stalled = self.disk == DiskState::Stalled;
+        let overloaded = self.is_overloaded(node);
+        let shutting_down = self.drain_until.is_some();
         self.status.send_if_modified(|status| {
             let fresh = node.status();
             let next = ReplicaStatus {
@@ -664,6 +980,11 @@ impl ReplicaHost {
                 transferee: fresh.transferee,
                 progress: fresh.progress,
                 leader_changes,
+                disk_lag,
+                disk_stalled,
+                overloaded,
+                waiting,
+                shutting_down,
                 stopped: None,
             };
             let changed = *status != next;
@@ -671,6 +992,42 @@ impl ReplicaHost {
             changed
         });
     }
+}
+
+fn shutdown() -> Stopped {
+    Stopped {
+        reason: StopReason::Shutdown,
+    }
+}
+
+/// Whether this server knows the members, and is none of them.
+fn is_removed(node: &Node) -> bool {
+    let membership = node.membership();
+    !membership.contains(node.id()) && !membership.voters().incoming.is_empty()
+}
+
+/// Who could lead instead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Successor {
+    /// Whoever could right now.
+    CaughtUp,
+    /// Whoever is nearest to it.
+    Best,
+}
+
+fn successor(node: &Node, wanted: Successor) -> Option<NodeId> {
+    let last = node.last_index();
+    node.status()
+        .progress
+        .into_iter()
+        .filter(|(id, progress)| {
+            *id != node.id()
+                && node.membership().voters().contains(*id)
+                && progress.flow == Flow::Replicate
+                && (wanted == Successor::Best || progress.matched == last)
+        })
+        .max_by_key(|(_, progress)| (progress.recent_active, progress.matched))
+        .map(|(id, _)| id)
 }
 
 /// A refusal of the core, in the handle's words.
@@ -713,10 +1070,17 @@ impl Host for ReplicaHost {
 
     fn on_command(&mut self, node: &mut Node, command: Command) {
         match command {
-            Command::ChangeMembership { change, reply } => {
-                self.change_membership(node, &change, reply);
+            Command::ChangeMembership { goal, reply } => {
+                self.change_membership(node, goal, reply);
             }
+            Command::ReadStale {
+                read,
+                age_max,
+                since_tick,
+            } => self.read_stale(node, read, age_max, since_tick),
             Command::Transfer { to, reply } => self.transfer(node, to, reply),
+            // The leader may have a lease, which a campaign by hand would break.
+            Command::Campaign if self.config.lease_reads && node.leader().is_some() => {}
             Command::Campaign => {
                 // A node that has halted ends the loop with the next turn.
                 let _ = node.campaign();
@@ -733,11 +1097,25 @@ impl Host for ReplicaHost {
             Event::Applied(batch) => self.on_applied(node, batch),
             Event::SnapshotBuilt(built) => self.on_snapshot_built(node, built),
             Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
+            Event::Drain => self.begin_drain(node),
             Event::StateMachineFailed(why) => {
                 tracing::error!(node = %node.id(), %why, "the state machine failed; this node stops");
                 self.control.set_reason(StopReason::StateMachine(why));
                 self.control.stop();
             }
+        }
+    }
+
+    fn has_room(&self, node: &Node) -> bool {
+        // Whoever is refused needs no room.
+        self.drain_until.is_some() || !self.is_overloaded(node)
+    }
+
+    fn refuse_untaken(&mut self, proposals: &mut Vec<ClientRequest>) {
+        let parked = std::mem::take(&mut self.parked);
+        let error = ProposeError::Stopped(self.control.stopped_now());
+        for request in parked.into_iter().chain(proposals.drain(..)) {
+            self.refuse_request(request, &error);
         }
     }
 
@@ -747,6 +1125,8 @@ impl Host for ReplicaHost {
         if let Some(gated) = gated {
             self.refuse_overdue(node, gated, deadline);
         }
+        self.watch_disk(node, now);
+        self.forget_who_left(node, now);
         for waiter in self.waiters.take_older_than(deadline) {
             self.refuse(waiter, ProposeError::OutcomeUnknown);
         }
@@ -765,13 +1145,25 @@ impl Host for ReplicaHost {
     }
 
     fn settle(&mut self, node: &mut Node) -> Result<(), Halted> {
-        if !self.parked.is_empty() && proposals_may_pass(node) {
+        if !self.parked.is_empty()
+            && crate::event_loop::proposals_may_pass(node)
+            && self.has_room(node)
+        {
             let parked = std::mem::take(&mut self.parked);
             self.take_requests(node, parked.into_iter());
         }
         if !self.remote.is_empty() {
             let remote = std::mem::take(&mut self.remote);
             self.take_requests(node, remote.into_iter());
+        }
+        if self.reads.wants_lease() {
+            let now = Instant::now();
+            let leads = node.role() == RoleKind::Leader && self.config.lease_reads;
+            if leads && self.lease.covers(node.term(), now) {
+                self.reads.grant_lease(now, node.commit_index());
+            } else {
+                self.reads.refuse_lease();
+            }
         }
         let now = self.now();
         if node.leader().is_some()
@@ -795,6 +1187,7 @@ impl Host for ReplicaHost {
             let _ = self.apply.send(ApplyWork::Reads(reads));
         }
         self.transport.flush();
+        self.drain(node);
         self.publish(node);
         match node.failure() {
             None => Ok(()),
@@ -807,18 +1200,21 @@ impl Host for ReplicaHost {
     }
 
     fn on_stop(mut self, node: &mut Node) -> Option<Cleanup> {
-        self.transport.stop();
+        self.room.close();
         self.control.set_reason(StopReason::Shutdown);
         let reason = self.control.reason();
         let stopped = Stopped {
             reason: reason.clone(),
         };
+        // These were proposed, and others may commit them.
         for waiter in self.waiters.take_all() {
-            self.refuse(waiter, ProposeError::Stopped(stopped.clone()));
+            self.refuse(waiter, ProposeError::OutcomeUnknown);
         }
         for reply in self.forwards.take_all() {
-            let _ = reply.send(Err(ProposeError::Stopped(stopped.clone())));
+            let _ = reply.send(Err(ProposeError::OutcomeUnknown));
         }
+        self.transport.flush();
+        self.transport.stop();
         for read in self.reads.take_all() {
             read.fail(ReadError::Stopped(stopped.clone()));
         }
@@ -832,6 +1228,12 @@ impl Host for ReplicaHost {
 }
 
 impl ReplicaHost {
+    /// Whether a leader has as much that is not applied as it may have.
+    fn is_overloaded(&self, node: &Node) -> bool {
+        node.role() == RoleKind::Leader
+            && node.last_index().distance_from(self.applied) >= self.config.unapplied_entries_max
+    }
+
     /// Refuses what has waited in the gated channel since before `deadline`, and
     /// what nobody waits for any more. The rest is parked, in order.
     fn refuse_overdue(
@@ -846,18 +1248,28 @@ impl ReplicaHost {
             };
             self.parked.push_back(request);
         }
+        // What has no future is refused at once.
+        let now_or_never = if self.drain_until.is_some() {
+            Some(ProposeError::Stopped(shutdown()))
+        } else if is_removed(node) {
+            Some(ProposeError::NotMember)
+        } else {
+            None
+        };
+        let error = now_or_never.clone().unwrap_or_else(|| {
+            if self.is_overloaded(node) {
+                ProposeError::QuotaExceeded
+            } else {
+                let leader = node.leader();
+                ProposeError::NotLeader { leader }
+            }
+        });
         while let Some(oldest) = self.parked.front() {
-            if oldest.since_tick >= deadline {
+            if oldest.since_tick >= deadline && now_or_never.is_none() {
                 break;
             }
             if let Some(request) = self.parked.pop_front() {
-                match request.kind {
-                    ClientRequestKind::Propose { reply, .. } => {
-                        let leader = node.leader();
-                        self.refuse(reply, ProposeError::NotLeader { leader });
-                    }
-                    ClientRequestKind::Read { read } => read.fail(ReadError::Timeout),
-                }
+                self.refuse_request(request, &error);
             }
         }
     }

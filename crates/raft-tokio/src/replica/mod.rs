@@ -5,11 +5,15 @@
 //!
 //! | file | room |
 //! |---|---|
-//! | `handle.rs` | what users call |
+//! | `handle.rs` | what users call: start, reads, transfers, watching, stopping |
+//! | `propose.rs` | what users call: proposals in all their forms |
+//! | `members.rs` | what users call: changes of the members |
 //! | `host.rs` | the loop's host: takes requests, carries Readys out |
 //! | `waiters.rs` | who waits for which entry |
 //! | `reads.rs` | who waits for which read round |
 //! | `forwards.rs` | who waits for which answer of the leader |
+//! | `lease.rs` | how long a leader may answer reads without asking |
+//! | `membership.rs` | from what is wanted of the members to the change |
 //! | `changes.rs` | who waits for a change of members or of the leader |
 //! | `apply.rs` | the task of the state machine |
 //! | `start.rs` | from a stored log to a running replica |
@@ -19,9 +23,14 @@ mod changes;
 mod forwards;
 mod handle;
 mod host;
+mod lease;
+mod members;
+mod membership;
+mod propose;
 mod reads;
 mod request;
 mod start;
 mod waiters;
 
-pub use handle::{Applied, Raft};
+pub use handle::Raft;
+pub use propose::{Applied, PendingReply, Permit};

@@ -5,29 +5,41 @@
 //! everything up to its index; the state machine works in order, so the reads
 //! then simply queue up behind.
 //!
-//! - Owns: reads that wait for a round, and rounds that wait to be confirmed or
-//!   reached.
+//! - Owns: reads that wait for a lease or a round, rounds that wait to be
+//!   confirmed or reached, and how fresh the last confirmed one was.
 //! - Source: thesis §6.4; etcd server `linearizableReadLoop`.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::LogIndex;
+use tokio::time::Instant;
 
-use super::request::PendingRead;
+use super::request::{Freshness, PendingRead};
 use crate::error::ReadError;
 
-/// Reads of one round.
+/// A read, and the tick in which it was made.
+type Waiting = (PendingRead, u64);
+
+/// A round that a quorum is to confirm.
 #[derive(Debug)]
-pub(super) struct Round {
-    reads: Vec<(PendingRead, u64)>,
+struct Round {
+    id: u64,
+    reads: Vec<Waiting>,
+    since_tick: u64,
+    asked: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Reads {
-    gathering: Vec<(PendingRead, u64)>,
-    in_flight: Option<(u64, Round, u64)>,
-    confirmed: VecDeque<(LogIndex, Round)>,
+    gathering: Vec<Waiting>,
+    /// Reads that a lease would do for.
+    leased: Vec<Waiting>,
+    in_flight: Option<Round>,
+    confirmed: VecDeque<(LogIndex, Vec<Waiting>)>,
+    /// Everything up to the index includes what was committed at the instant.
+    newest: Option<(Instant, LogIndex)>,
     next_id: u64,
 }
 
@@ -37,14 +49,50 @@ impl Reads {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             gathering: Vec::new(),
+            leased: Vec::new(),
             in_flight: None,
             confirmed: VecDeque::new(),
+            newest: None,
             next_id: seed,
         }
     }
 
-    pub(super) fn push(&mut self, read: PendingRead, since_tick: u64) {
-        self.gathering.push((read, since_tick));
+    pub(super) fn push(&mut self, read: PendingRead, freshness: Freshness, since_tick: u64) {
+        match freshness {
+            Freshness::Confirmed => self.gathering.push((read, since_tick)),
+            Freshness::Leased => self.leased.push((read, since_tick)),
+        }
+    }
+
+    /// How many reads wait.
+    pub(super) fn len(&self) -> usize {
+        let in_flight = self.in_flight.as_ref().map_or(0, |round| round.reads.len());
+        let confirmed: usize = self.confirmed.iter().map(|(_, reads)| reads.len()).sum();
+        self.gathering.len() + self.leased.len() + in_flight + confirmed
+    }
+
+    /// Whether somebody wants to know about the lease.
+    pub(super) fn wants_lease(&self) -> bool {
+        !self.leased.is_empty()
+    }
+
+    /// The lease covers the moment at which `commit` was the commit index.
+    pub(super) fn grant_lease(&mut self, now: Instant, commit: LogIndex) {
+        self.newest = Some((now, commit));
+        let reads = std::mem::take(&mut self.leased);
+        self.confirmed.push_back((commit, reads));
+    }
+
+    /// There is no lease: who hoped for it waits for a round.
+    pub(super) fn refuse_lease(&mut self) {
+        self.gathering.append(&mut self.leased);
+    }
+
+    /// Whether what was handed out is no older than `age_max`.
+    pub(super) fn is_fresh(&self, now: Instant, age_max: Duration, handed_out: LogIndex) -> bool {
+        self.newest.is_some_and(|(at, index)| {
+            index <= handed_out && now.saturating_duration_since(at) <= age_max
+        })
     }
 
     /// The context of the round to start now, if there is anything to ask and
@@ -53,16 +101,21 @@ impl Reads {
         if self.in_flight.is_some() || self.gathering.is_empty() {
             return None;
         }
-        let reads = std::mem::take(&mut self.gathering);
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
-        self.in_flight = Some((id, Round { reads }, tick));
+        self.in_flight = Some(Round {
+            id,
+            reads: std::mem::take(&mut self.gathering),
+            since_tick: tick,
+            asked: Instant::now(),
+        });
         Some(Bytes::copy_from_slice(&id.to_le_bytes()))
     }
 
-    /// The round cannot be started: its reads go on waiting.
+    /// The round cannot be started, or its answer will not come: its reads go on
+    /// waiting.
     pub(super) fn abandon_round(&mut self) {
-        if let Some((_, round, _)) = self.in_flight.take() {
+        if let Some(round) = self.in_flight.take() {
             let later = std::mem::replace(&mut self.gathering, round.reads);
             self.gathering.extend(later);
         }
@@ -70,22 +123,24 @@ impl Reads {
 
     /// A round that has been on its way for too long was lost: asks again.
     pub(super) fn retry_lost_round(&mut self, tick: u64, patience_ticks: u64) {
-        if let Some((_, _, started)) = &self.in_flight
-            && tick.saturating_sub(*started) > patience_ticks
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|round| tick.saturating_sub(round.since_tick) > patience_ticks)
         {
             self.abandon_round();
         }
     }
 
-    /// A round was confirmed. Answers to rounds that were given up are ignored.
-    pub(super) fn confirm(&mut self, context: &[u8], index: LogIndex) {
-        if let Some((id, round, started)) = self.in_flight.take() {
-            if context == id.to_le_bytes() {
-                self.confirmed.push_back((index, round));
-            } else {
-                self.in_flight = Some((id, round, started));
-            }
-        }
+    /// A round was confirmed; returns when it was begun. Answers to rounds that
+    /// were given up are ignored.
+    pub(super) fn confirm(&mut self, context: &[u8], index: LogIndex) -> Option<Instant> {
+        let round = self
+            .in_flight
+            .take_if(|round| context == round.id.to_le_bytes())?;
+        self.newest = Some((round.asked, index));
+        self.confirmed.push_back((index, round.reads));
+        Some(round.asked)
     }
 
     /// The reads that may be answered once everything up to `handed_out` is
@@ -97,8 +152,8 @@ impl Reads {
             .front()
             .is_some_and(|(index, _)| *index <= handed_out)
         {
-            if let Some((_, round)) = self.confirmed.pop_front() {
-                reached.extend(round.reads.into_iter().map(|(read, _)| read));
+            if let Some((_, reads)) = self.confirmed.pop_front() {
+                reached.extend(reads.into_iter().map(|(read, _)| read));
             }
         }
         reached
@@ -106,7 +161,7 @@ impl Reads {
 
     /// Fails the reads that have waited since before `tick`.
     pub(super) fn expire(&mut self, tick: u64) {
-        fn expire(reads: &mut Vec<(PendingRead, u64)>, tick: u64) {
+        fn expire(reads: &mut Vec<Waiting>, tick: u64) {
             if reads
                 .iter()
                 .all(|(read, since)| *since >= tick && !read.is_gone())
@@ -122,25 +177,28 @@ impl Reads {
             }
         }
         expire(&mut self.gathering, tick);
-        if let Some((_, round, _)) = &mut self.in_flight {
+        expire(&mut self.leased, tick);
+        if let Some(round) = &mut self.in_flight {
             expire(&mut round.reads, tick);
             if round.reads.is_empty() {
                 self.in_flight = None;
             }
         }
-        for (_, round) in &mut self.confirmed {
-            expire(&mut round.reads, tick);
+        for (_, reads) in &mut self.confirmed {
+            expire(reads, tick);
         }
+        self.confirmed.retain(|(_, reads)| !reads.is_empty());
     }
 
     /// Takes out everybody.
     pub(super) fn take_all(&mut self) -> Vec<PendingRead> {
-        let in_flight = self.in_flight.take().map(|(_, round, _)| round.reads);
-        let confirmed = self.confirmed.drain(..).map(|(_, round)| round.reads);
+        let in_flight = self.in_flight.take().map(|round| round.reads);
+        let confirmed = self.confirmed.drain(..).flat_map(|(_, reads)| reads);
         std::mem::take(&mut self.gathering)
             .into_iter()
+            .chain(std::mem::take(&mut self.leased))
             .chain(in_flight.into_iter().flatten())
-            .chain(confirmed.flatten())
+            .chain(confirmed)
             .map(|(read, _)| read)
             .collect()
     }

@@ -3,12 +3,17 @@
 //! What the handle asks of the loop. Commands and reads wait in one channel, so
 //! that both wait while nobody leads; administration has its own.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use bytes::Bytes;
-use raft_core::{ConfChange, ConfState, LogIndex, NodeId, Snapshot};
-use tokio::sync::oneshot;
+use raft_core::{ConfState, LogIndex, NodeId, Snapshot, Term};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::apply::AppliedBatch;
-use super::handle::Applied;
+use super::membership::MembershipGoal;
+use super::propose::Applied;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
 use crate::log_store::LogStoreError;
 use crate::state_machine::BoxError;
@@ -22,12 +27,80 @@ pub(super) struct ClientRequest {
     pub(super) kind: ClientRequestKind,
     /// The tick in which it was made.
     pub(super) since_tick: u64,
+    /// The room that a large command takes up until the loop has it.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
 pub(super) enum ClientRequestKind {
-    Propose { command: Bytes, reply: Waiter },
-    Read { read: PendingRead },
+    Propose {
+        command: Bytes,
+        reply: Waiter,
+    },
+    /// Only if its caller has not given up.
+    ProposeClaimed {
+        command: Bytes,
+        reply: Waiter,
+        claim: Claim,
+    },
+    /// Only by the leader of this term.
+    ProposeInTerm {
+        command: Bytes,
+        reply: Waiter,
+        term: Term,
+    },
+    /// Together, in this order.
+    ProposeBatch {
+        commands: Vec<Bytes>,
+        replies: Vec<ProposeReply>,
+    },
+    Read {
+        read: PendingRead,
+        freshness: Freshness,
+    },
+}
+
+/// What a read goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// A quorum confirms that the leader led when it was asked.
+    Confirmed,
+    /// The leader's lease, if it has one.
+    Leased,
+}
+
+/// A request that its caller may withdraw until the loop takes it: whoever
+/// claims it first has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// Whether the caller of this is the first.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl ClientRequest {
+    /// Ends the wait of whoever made this. It was not taken.
+    pub(super) fn refuse(
+        self,
+        error: ProposeError,
+        read_error: ReadError,
+        mut refuse: impl FnMut(Waiter, ProposeError),
+    ) {
+        match self.kind {
+            ClientRequestKind::Propose { reply, .. }
+            | ClientRequestKind::ProposeClaimed { reply, .. }
+            | ClientRequestKind::ProposeInTerm { reply, .. } => refuse(reply, error),
+            ClientRequestKind::ProposeBatch { replies, .. } => {
+                for reply in replies {
+                    refuse(Waiter::Local(reply), error.clone());
+                }
+            }
+            ClientRequestKind::Read { read, .. } => read.fail(read_error),
+        }
+    }
 }
 
 /// Who gets the reply of a command.
@@ -91,8 +164,14 @@ pub(super) type TransferReply = oneshot::Sender<Result<(), TransferError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     ChangeMembership {
-        change: ConfChange,
+        goal: MembershipGoal,
         reply: ChangeReply,
+    },
+    /// A read that is content with what is at most this old.
+    ReadStale {
+        read: PendingRead,
+        age_max: Duration,
+        since_tick: u64,
     },
     Transfer {
         to: NodeId,
@@ -126,6 +205,8 @@ pub(super) enum Event {
         id: u64,
         outcome: ResponseOutcome,
     },
+    /// A user wants the replica to hand over, to finish and to stop.
+    Drain,
     /// The state machine cannot go on.
     StateMachineFailed(String),
 }

@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::{self, ApplyTask};
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
+use super::propose::Room;
 use crate::config::RaftConfig;
 use crate::error::StartError;
 use crate::event_loop::{EventLoop, Ticks};
@@ -42,6 +43,12 @@ pub(super) async fn start(
     mut transport: impl Transport,
 ) -> Result<Raft, StartError> {
     let mut stored = log.load()?;
+    // Who has stored nothing has promised nothing.
+    let votes_from_tick = if config.lease_reads && !is_pristine(&stored) {
+        u64::from(config.election_ticks)
+    } else {
+        0
+    };
     if is_pristine(&stored) && !config.initial_voters.is_empty() {
         stored = found(&config, &mut machine, &mut log).await?;
     }
@@ -63,6 +70,7 @@ pub(super) async fn start(
     let (status, _) = watch::channel(ReplicaStatus::starting(config.id));
     let control = TaskControl::new();
     let tick = Arc::new(AtomicU64::new(0));
+    let room = Room::new(&config);
     let raft = Raft {
         inner: Arc::new(Inner {
             id: config.id,
@@ -71,13 +79,24 @@ pub(super) async fn start(
             tick: tick.clone(),
             status: status.clone(),
             control: control.clone(),
+            events: events.clone(),
+            room: room.clone(),
             command_bytes_max: config.command_bytes_max,
+            catch_up_timeout: config.catch_up_timeout,
+            election_timeout: config.tick * config.election_ticks,
         }),
     };
 
     let conf_state = snapshot.metadata.conf_state;
-    let machine = ApplyTask::new(machine, applied, conf_state, events.clone());
-    tokio::spawn(apply::run(machine, queue));
+    let workers = control.workers();
+    let machine = ApplyTask::new(
+        machine,
+        applied,
+        conf_state,
+        events.clone(),
+        workers.clone(),
+    );
+    workers.spawn(apply::run(machine, queue));
     transport.start(Inbox::new(recvc));
     let mut interval = tokio::time::interval(config.tick);
     // Ticks that a stall swallowed are not made up: a burst would be an election.
@@ -97,6 +116,8 @@ pub(super) async fn start(
             applied: applied.index,
             tick,
             status,
+            room,
+            votes_from_tick,
         }),
         ticks: Ticks::Interval(interval),
         propc: propc_receiver,

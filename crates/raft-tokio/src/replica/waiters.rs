@@ -80,9 +80,14 @@ impl Waiters {
         });
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     /// Takes out everybody who waits for one of `entries`, which are committed.

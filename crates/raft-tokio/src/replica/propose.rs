@@ -1,0 +1,425 @@
+//! # Proposing
+//!
+//! What users call to have commands applied, and how they hear what became of
+//! them: applied, refused, or unknown.
+//!
+//! - Owns: nothing; it puts requests into the loop's channel.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{LogIndex, Term};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::handle::Raft;
+use super::request::{Claim, ClientRequest, ClientRequestKind, Waiter};
+use crate::config::RaftConfig;
+use crate::error::{NotTaken, ProposeError};
+use crate::task::Stopped;
+
+/// The reply of a command that was committed and applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// What [`StateMachine::apply`](crate::StateMachine::apply) returned.
+    pub reply: Bytes,
+    /// Where the command stands in the log.
+    pub index: LogIndex,
+    /// The term in which it was proposed.
+    pub term: Term,
+}
+
+/// A proposal that the replica has, and whose reply is to come.
+///
+/// # Cancel safety
+/// Dropping it stops the wait, not the command. A command that still waits in
+/// front of the loop when it is dropped is not proposed.
+#[derive(Debug)]
+#[must_use = "the reply says whether the command was applied"]
+pub struct PendingReply {
+    answer: oneshot::Receiver<Result<Applied, ProposeError>>,
+}
+
+impl Future for PendingReply {
+    type Output = Result<Applied, ProposeError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context).map(|answer| {
+            // Whoever had to answer is gone, and may have proposed it before.
+            answer.unwrap_or(Err(ProposeError::OutcomeUnknown))
+        })
+    }
+}
+
+/// Room for one command, kept until it is used or dropped. See
+/// [`Raft::reserve`].
+#[must_use = "the permit keeps room that others could use"]
+pub struct Permit<'a> {
+    raft: &'a Raft,
+    slot: mpsc::Permit<'a, ClientRequest>,
+}
+
+impl fmt::Debug for Permit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit")
+            .field("id", &self.raft.id())
+            .finish()
+    }
+}
+
+impl Permit<'_> {
+    /// Hands a command over, without waiting: from here on the replica has it.
+    /// Await what is returned for the reply.
+    ///
+    /// # Errors
+    /// The command goes back if it is empty or too large, or if it is so large
+    /// that its bytes count (see
+    /// [`requests_bytes_max`](crate::RaftConfig::requests_bytes_max)) and there
+    /// is no room for them.
+    pub fn propose(self, command: impl Into<Bytes>) -> Result<PendingReply, NotTaken> {
+        let command = command.into();
+        let room = self.raft.try_admit(&command);
+        let room = match room {
+            Ok(room) => room,
+            Err(error) => return Err(NotTaken { command, error }),
+        };
+        let (reply, pending) = reply_channel();
+        let reply = Waiter::Local(reply);
+        let kind = ClientRequestKind::Propose { command, reply };
+        self.slot.send(self.raft.request(kind, room));
+        Ok(pending)
+    }
+}
+
+/// Room for the bytes of large commands that wait in front of the loop. Small
+/// ones pass: as many as may wait are not more bytes than the limit.
+#[derive(Clone, Debug)]
+pub(super) struct Room {
+    kibibytes: Arc<Semaphore>,
+    kibibytes_max: u32,
+    small_bytes_max: usize,
+}
+
+const KIBIBYTE: usize = 1024;
+
+impl Room {
+    pub(super) fn new(config: &RaftConfig) -> Self {
+        let bytes_max = config.requests_bytes_max.max(KIBIBYTE);
+        let kibibytes_max = u32::try_from(bytes_max / KIBIBYTE)
+            .unwrap_or(u32::MAX)
+            .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            kibibytes: Arc::new(Semaphore::new(
+                usize::try_from(kibibytes_max).unwrap_or(Semaphore::MAX_PERMITS),
+            )),
+            kibibytes_max,
+            small_bytes_max: bytes_max / config.requests_waiting_max.max(1),
+        }
+    }
+
+    /// What has to be acquired for so many bytes. More than there is becomes
+    /// all that there is: it goes alone.
+    fn kibibytes(&self, bytes: usize) -> Option<u32> {
+        (bytes > self.small_bytes_max).then(|| {
+            u32::try_from(bytes.div_ceil(KIBIBYTE))
+                .unwrap_or(u32::MAX)
+                .min(self.kibibytes_max)
+        })
+    }
+
+    /// Nobody gets room any more.
+    pub(super) fn close(&self) {
+        self.kibibytes.close();
+    }
+}
+
+type ReplySender = oneshot::Sender<Result<Applied, ProposeError>>;
+
+fn reply_channel() -> (ReplySender, PendingReply) {
+    let (reply, answer) = oneshot::channel();
+    (reply, PendingReply { answer })
+}
+
+impl Raft {
+    /// Proposes a command, and waits for the state machine's reply: the command
+    /// is then on the disks of a quorum, and applied here or at the leader. On a
+    /// follower it goes to the leader, and its reply comes back.
+    ///
+    /// While nobody leads the command waits, at most `proposal_timeout`.
+    ///
+    /// # Errors
+    /// [`ProposeError::is_retryable`] says whether it certainly did not happen
+    /// and may be tried again; [`ProposeError::is_indeterminate`] whether it may
+    /// have happened, or may still. One of them is true unless the command
+    /// itself is at fault.
+    ///
+    /// # Cancel safety
+    /// Dropped before the replica has taken it, the command is not proposed.
+    /// Dropped later, it may be applied all the same: dropping stops the wait,
+    /// not the command. Use [`reserve`](Self::reserve) to know which.
+    pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
+        let command = command.into();
+        let room = self.admit(&command).await?;
+        let (reply, pending) = reply_channel();
+        let reply = Waiter::Local(reply);
+        let kind = ClientRequestKind::Propose { command, reply };
+        self.enqueue(kind, room).await?;
+        pending.await
+    }
+
+    /// Proposes a command if there is room for it now, without waiting. Await
+    /// what is returned for the reply.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), Box<dyn std::error::Error>> {
+    /// match raft.try_propose("increment") {
+    ///     Ok(reply) => println!("applied at {}", reply.await?.index),
+    ///     Err(not_taken) => println!("{:?} goes elsewhere", not_taken.command),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The command goes back, with [`ProposeError::QueueFull`] if too many
+    /// requests are waiting. The reply's errors are those of
+    /// [`propose`](Self::propose).
+    pub fn try_propose(&self, command: impl Into<Bytes>) -> Result<PendingReply, NotTaken> {
+        let command = command.into();
+        match self.inner.propc.try_reserve() {
+            Ok(slot) => Permit { raft: self, slot }.propose(command),
+            Err(TrySendError::Full(())) => Err(NotTaken {
+                command,
+                error: ProposeError::QueueFull,
+            }),
+            Err(TrySendError::Closed(())) => Err(NotTaken {
+                command,
+                error: self.inner.control.stopped_now().into(),
+            }),
+        }
+    }
+
+    /// Waits for room for one command, for callers who make the command only
+    /// when it can go, or must not lose it: what [`Permit::propose`] takes is
+    /// with the replica.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), Box<dyn std::error::Error>> {
+    /// let permit = raft.reserve().await?;
+    /// let reply = permit.propose("increment")?;
+    /// println!("applied at {}", reply.await?.index);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The replica has stopped.
+    ///
+    /// # Cancel safety
+    /// Cancel safe; only the place in the queue is lost. Permits that are kept
+    /// take room from everybody.
+    pub async fn reserve(&self) -> Result<Permit<'_>, Stopped> {
+        match self.inner.propc.reserve().await {
+            Ok(slot) => Ok(Permit { raft: self, slot }),
+            Err(_) => Err(self.inner.control.stopped().await),
+        }
+    }
+
+    /// Proposes several commands at once, in order, and waits for all replies.
+    /// On the leader they become one append, unless there is no room for all;
+    /// then each that has none is refused.
+    ///
+    /// # Errors
+    /// One result per command, as for [`propose`](Self::propose): each is its
+    /// own proposal, and one may be refused where another is applied.
+    ///
+    /// # Cancel safety
+    /// As for [`propose`](Self::propose), for all of them together.
+    pub async fn propose_batch(&self, commands: Vec<Bytes>) -> Vec<Result<Applied, ProposeError>> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        let mut taken = Vec::with_capacity(commands.len());
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut bytes = 0_usize;
+        for command in commands {
+            outcomes.push(match self.check(&command) {
+                Ok(()) => {
+                    let (reply, pending) = reply_channel();
+                    bytes = bytes.saturating_add(command.len());
+                    taken.push(command);
+                    replies.push(reply);
+                    Ok(pending)
+                }
+                Err(error) => Err(error),
+            });
+        }
+        let mut refusal = None;
+        if !taken.is_empty() {
+            let kind = ClientRequestKind::ProposeBatch {
+                commands: taken,
+                replies,
+            };
+            let enqueued = match self.admit_bytes(bytes).await {
+                Ok(room) => self.enqueue(kind, room).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            refusal = enqueued.err();
+        }
+        let mut results = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            results.push(match (outcome, &refusal) {
+                (Err(error), _) => Err(error),
+                (Ok(_), Some(error)) => Err(error.clone()),
+                (Ok(pending), None) => pending.await,
+            });
+        }
+        results
+    }
+
+    /// Proposes a command only if this server leads in `term` when it takes it,
+    /// for callers whose command rests on what they saw as that leader.
+    ///
+    /// # Errors
+    /// [`ProposeError::OtherTerm`] if it does not; else as for
+    /// [`propose`](Self::propose). It is never passed on.
+    ///
+    /// # Cancel safety
+    /// As for [`propose`](Self::propose).
+    pub async fn propose_in_term(
+        &self,
+        term: Term,
+        command: impl Into<Bytes>,
+    ) -> Result<Applied, ProposeError> {
+        let command = command.into();
+        let room = self.admit(&command).await?;
+        let (reply, pending) = reply_channel();
+        let reply = Waiter::Local(reply);
+        let kind = ClientRequestKind::ProposeInTerm {
+            command,
+            reply,
+            term,
+        };
+        self.enqueue(kind, room).await?;
+        pending.await
+    }
+
+    /// Proposes a command with a deadline of its own, which is exact and may be
+    /// shorter than `proposal_timeout`. A longer one does not prolong that.
+    ///
+    /// # Errors
+    /// When the deadline passes, [`ProposeError::NotLeader`] or
+    /// [`ProposeError::Expired`] if the replica had not taken the command, which
+    /// it then never does, and [`ProposeError::OutcomeUnknown`] if it had. Else
+    /// as for [`propose`](Self::propose).
+    ///
+    /// # Cancel safety
+    /// As for [`propose`](Self::propose).
+    pub async fn propose_timeout(
+        &self,
+        command: impl Into<Bytes>,
+        timeout: Duration,
+    ) -> Result<Applied, ProposeError> {
+        let command = command.into();
+        let claim = Claim::default();
+        let attempt = async {
+            let room = self.admit(&command).await?;
+            let (reply, pending) = reply_channel();
+            let reply = Waiter::Local(reply);
+            let kind = ClientRequestKind::ProposeClaimed {
+                command,
+                reply,
+                claim: claim.clone(),
+            };
+            self.enqueue(kind, room).await?;
+            pending.await
+        };
+        if let Ok(result) = tokio::time::timeout(timeout, attempt).await {
+            return result;
+        }
+        if !claim.take() {
+            return Err(ProposeError::OutcomeUnknown);
+        }
+        let leader = self.inner.status.borrow().leader;
+        Err(match leader {
+            Some(_) => ProposeError::Expired,
+            None => ProposeError::NotLeader { leader },
+        })
+    }
+
+    fn check(&self, command: &Bytes) -> Result<(), ProposeError> {
+        let (bytes, bytes_max) = (command.len(), self.inner.command_bytes_max);
+        if bytes == 0 {
+            return Err(ProposeError::Empty);
+        }
+        if bytes > bytes_max {
+            return Err(ProposeError::TooLarge { bytes, bytes_max });
+        }
+        Ok(())
+    }
+
+    async fn admit(&self, command: &Bytes) -> Result<Option<OwnedSemaphorePermit>, ProposeError> {
+        self.check(command)?;
+        self.admit_bytes(command.len()).await
+    }
+
+    async fn admit_bytes(
+        &self,
+        bytes: usize,
+    ) -> Result<Option<OwnedSemaphorePermit>, ProposeError> {
+        let room = &self.inner.room;
+        let Some(kibibytes) = room.kibibytes(bytes) else {
+            return Ok(None);
+        };
+        match room.kibibytes.clone().acquire_many_owned(kibibytes).await {
+            Ok(permit) => Ok(Some(permit)),
+            Err(_) => Err(self.inner.control.stopped().await.into()),
+        }
+    }
+
+    fn try_admit(&self, command: &Bytes) -> Result<Option<OwnedSemaphorePermit>, ProposeError> {
+        self.check(command)?;
+        let room = &self.inner.room;
+        let Some(kibibytes) = room.kibibytes(command.len()) else {
+            return Ok(None);
+        };
+        room.kibibytes
+            .clone()
+            .try_acquire_many_owned(kibibytes)
+            .map(Some)
+            .map_err(|_| ProposeError::QueueFull)
+    }
+
+    pub(super) fn request(
+        &self,
+        kind: ClientRequestKind,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> ClientRequest {
+        ClientRequest {
+            kind,
+            since_tick: self.inner.tick.load(Ordering::Relaxed),
+            _room: room,
+        }
+    }
+
+    pub(super) async fn enqueue(
+        &self,
+        kind: ClientRequestKind,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<(), Stopped> {
+        if self
+            .inner
+            .propc
+            .send(self.request(kind, room))
+            .await
+            .is_err()
+        {
+            return Err(self.inner.control.stopped().await);
+        }
+        Ok(())
+    }
+}
