@@ -24,6 +24,8 @@ use crate::resp::Reply;
 
 /// How long a cluster may take to elect a leader after it was started.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long a node may take to stop.
+const STOPPED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the children are asked whether they are there yet.
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
@@ -242,6 +244,16 @@ impl LocalCluster {
         }
     }
 
+    /// Asks the node at this place to stop and waits until it has; the code with
+    /// which it left, if it did so on its own and in time.
+    pub async fn stop_node(&mut self, at: usize) -> Option<i32> {
+        let mut process = self.members[at].process.take()?;
+        drop(process.stdin.take());
+        // Whoever is still there is killed when this is dropped.
+        let status = timeout(STOPPED_WITHIN, process.wait()).await.ok()?;
+        status.ok()?.code()
+    }
+
     /// Asks all nodes to stop and waits until they have.
     pub async fn stop(mut self) {
         for member in &mut self.members {
@@ -252,7 +264,7 @@ impl LocalCluster {
         for member in &mut self.members {
             if let Some(process) = &mut member.process {
                 // Whoever is still there is killed when this is dropped.
-                let _ = timeout(Duration::from_secs(10), process.wait()).await;
+                let _ = timeout(STOPPED_WITHIN, process.wait()).await;
             }
         }
     }

@@ -1,0 +1,268 @@
+//! Nodes, clients, and what survives which deaths.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::support::{TestCluster, http_page, raw_exchange};
+use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long a client waits for a reply.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+async fn connect(address: SocketAddr) -> redis::RedisResult<MultiplexedConnection> {
+    let config = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(2)))
+        .set_response_timeout(Some(PATIENCE));
+    redis::Client::open(format!("redis://{address}/"))?
+        .get_multiplexed_async_connection_with_config(&config)
+        .await
+}
+
+/// Sets keys of its own, one after the other, at whichever node answers, until
+/// told to stop; which of them were acknowledged.
+async fn write_until_stopped(
+    writer: usize,
+    addresses: Vec<SocketAddr>,
+    stop: watch::Receiver<bool>,
+) -> Vec<String> {
+    let mut acknowledged = Vec::new();
+    let mut connection = None;
+    for number in 0_u64.. {
+        if *stop.borrow() {
+            break;
+        }
+        let node = (writer + usize::try_from(number).unwrap()) % addresses.len();
+        if connection.is_none() {
+            connection = connect(addresses[node]).await.ok();
+        }
+        let Some(open) = &mut connection else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let key = format!("writer-{writer}:{number}");
+        let set: redis::RedisResult<()> = redis::cmd("SET")
+            .arg(&key)
+            .arg(number)
+            .query_async(open)
+            .await;
+        match set {
+            Ok(()) => acknowledged.push(key),
+            Err(_) => connection = None,
+        }
+    }
+    acknowledged
+}
+
+async fn assert_readable(address: SocketAddr, keys: &[String]) {
+    let mut connection = connect(address).await.unwrap();
+    for keys in keys.chunks(500) {
+        let values: Vec<Option<u64>> = redis::cmd("MGET")
+            .arg(keys)
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        for (key, value) in keys.iter().zip(values) {
+            let number = key.rsplit(':').next().unwrap().parse().ok();
+            assert_eq!(value, number, "{key} was acknowledged");
+        }
+    }
+}
+
+#[tokio::test]
+async fn acknowledged_writes_survive_killed_leaders_and_a_killed_cluster() {
+    let mut cluster = TestCluster::start(3).await;
+    let addresses = cluster.nodes.client_addresses();
+    let (stop, stopped) = watch::channel(false);
+    let mut writers = JoinSet::new();
+    for writer in 0..8 {
+        writers.spawn(write_until_stopped(
+            writer,
+            addresses.clone(),
+            stopped.clone(),
+        ));
+    }
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let leadership = cluster.nodes.wait_until_ready().await.unwrap();
+        let leader = usize::try_from(leadership.leader - 1).unwrap();
+        cluster.nodes.kill(leader).await;
+        // The others elect a leader and go on.
+        cluster.nodes.wait_until_ready().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.nodes.spawn(leader).unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    cluster.nodes.kill_all().await;
+    stop.send(true).unwrap();
+    let acknowledged = writers.join_all().await.concat();
+    assert!(
+        acknowledged.len() > 100,
+        "only {} writes",
+        acknowledged.len()
+    );
+
+    for at in 0..cluster.nodes.len() {
+        cluster.nodes.spawn(at).unwrap();
+    }
+    cluster.nodes.wait_until_ready().await.unwrap();
+    for address in addresses {
+        assert_readable(address, &acknowledged).await;
+    }
+}
+
+#[tokio::test]
+async fn every_node_answers_a_published_client() {
+    let cluster = TestCluster::start(3).await;
+    for (at, address) in cluster.nodes.client_addresses().into_iter().enumerate() {
+        let mut connection = connect(address).await.unwrap();
+        let key = format!("key-{at}");
+        let (set, again, old, appended, len, count, sum, removed): (
+            String,
+            Option<String>,
+            String,
+            u64,
+            u64,
+            u64,
+            i64,
+            u64,
+        ) = redis::pipe()
+            .cmd("SET")
+            .arg(&key)
+            .arg("one")
+            .cmd("SET")
+            .arg(&key)
+            .arg("two")
+            .arg("NX")
+            .cmd("SET")
+            .arg(&key)
+            .arg("three")
+            .arg("GET")
+            .cmd("APPEND")
+            .arg(&key)
+            .arg("!")
+            .cmd("STRLEN")
+            .arg(&key)
+            .cmd("EXISTS")
+            .arg(&key)
+            .arg("nothing")
+            .cmd("DECRBY")
+            .arg("number")
+            .arg(7)
+            .cmd("DEL")
+            .arg("number")
+            .arg("nothing")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!((set.as_str(), again), ("OK", None));
+        assert_eq!((old.as_str(), appended, len, count), ("one", 6, 6, 1));
+        assert_eq!((sum, removed), (-7, 1));
+        let keys: u64 = redis::cmd("DBSIZE")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        assert_eq!(keys, at as u64 + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_one_node_acknowledged_every_node_reads() {
+    let cluster = TestCluster::start(3).await;
+    let mut connections = Vec::new();
+    for address in cluster.nodes.client_addresses() {
+        connections.push(connect(address).await.unwrap());
+    }
+    for number in 0..60_usize {
+        let writer = &mut connections[number % 3];
+        let sum: usize = redis::cmd("INCR")
+            .arg("n")
+            .query_async(writer)
+            .await
+            .unwrap();
+        assert_eq!(sum, number + 1, "nothing is done twice");
+        for reader in &mut connections {
+            let read: usize = redis::cmd("GET")
+                .arg("n")
+                .query_async(reader)
+                .await
+                .unwrap();
+            assert_eq!(read, sum);
+        }
+    }
+}
+
+#[tokio::test]
+async fn bad_input_is_answered_and_harms_nobody() {
+    let cluster = TestCluster::start(1).await;
+    let address = cluster.nodes.client_addresses()[0];
+    let mut bystander = connect(address).await.unwrap();
+    for (input, expected) in [
+        (&b"FLY me\r\n"[..], "-ERR unknown command 'FLY'"),
+        (b"GET\r\n", "-ERR wrong number of arguments for 'get'"),
+        (
+            b"SET k v EX 10\r\n",
+            "-ERR the option EX of SET is not supported",
+        ),
+        (
+            b"*1\r\n$536870912\r\n",
+            "-ERR Protocol error: argument too large",
+        ),
+        (b"*99999999\r\n", "-ERR Protocol error: too many arguments"),
+        (b"*1\r\n!\r\n", "-ERR Protocol error: expected '$', got '!'"),
+        (b"*2\r\n$3\r\nGET\r\n$100\r\nhalf", ""),
+        (b"\x00\xff\xfe\r\n", "-ERR unknown command"),
+        (b"HELLO 3\r\n", "-NOPROTO"),
+        (b"", ""),
+    ] {
+        let answer = raw_exchange(address, input).await;
+        assert!(answer.starts_with(expected), "{input:?}: {answer}");
+    }
+    let pong: String = redis::cmd("PING")
+        .query_async(&mut bystander)
+        .await
+        .unwrap();
+    assert_eq!(pong, "PONG");
+    let set: redis::RedisResult<()> = redis::cmd("INCRBY")
+        .arg("n")
+        .arg("much")
+        .query_async(&mut bystander)
+        .await;
+    assert!(set.unwrap_err().to_string().contains("not an integer"));
+}
+
+#[tokio::test]
+async fn the_pages_say_what_a_node_does() {
+    let cluster = TestCluster::start(3).await;
+    let http = cluster.nodes.http_addresses();
+    let statuses = raft_kv::status::ask(&http).await;
+    assert!(statuses.is_complete(), "{statuses}");
+    let leaders: Vec<_> = statuses
+        .nodes
+        .iter()
+        .filter_map(|node| node.status.as_ref()?.leader)
+        .collect();
+    assert_eq!(leaders.len(), 3);
+    assert!(leaders.iter().all(|leader| *leader == leaders[0]));
+
+    let page = |path: &'static str| http_page(http[0], path);
+    assert!(page("/livez").await.starts_with("HTTP/1.0 200"));
+    assert!(page("/readyz").await.starts_with("HTTP/1.0 200"));
+    assert!(page("/metrics").await.contains("\nraft_has_leader 1\n"));
+    assert!(page("/nothing").await.starts_with("HTTP/1.0 404"));
+}
+
+#[tokio::test]
+async fn a_node_that_is_asked_to_stop_hands_over_and_leaves_nothing_behind() {
+    let mut cluster = TestCluster::start(3).await;
+    let before = cluster.nodes.wait_until_ready().await.unwrap();
+    let leader = usize::try_from(before.leader - 1).unwrap();
+    let code = cluster.nodes.stop_node(leader).await;
+    assert_eq!(code, Some(0), "{}", cluster.log(leader));
+    let after = cluster.nodes.wait_until_ready().await.unwrap();
+    assert_ne!(before.leader, after.leader);
+    // The folder and the ports are free at once.
+    cluster.nodes.spawn(leader).unwrap();
+    cluster.nodes.wait_until_ready().await.unwrap();
+}
