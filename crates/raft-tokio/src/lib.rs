@@ -20,10 +20,13 @@ mod event_loop;
 pub mod log_store;
 mod node;
 mod replica;
+pub mod sessions;
 mod state_machine;
 mod status;
 mod task;
 pub mod transport;
+#[cfg(feature = "serde")]
+mod typed;
 
 /// The protocol without a runtime.
 pub use raft_core as core;
@@ -40,7 +43,10 @@ pub use raft_core::{
     LogIndex, NodeId, ProgressState, RoleKind, Term,
 };
 pub use replica::{Applied, PendingReply, Permit, Raft};
+pub use sessions::{SessionClient, SessionError, SessionId, SessionLimits, Sessions};
 pub use state_machine::{BoxError, SnapshotJob, StateMachine};
 pub use status::{Health, ReplicaStatus, Unfit, Waiting};
 pub use task::{StopReason, Stopped};
 pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};
+#[cfg(feature = "serde")]
+pub use typed::{CodecError, SerdeMachine, Typed, TypedProposeError, TypedRaft};
