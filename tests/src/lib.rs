@@ -3,7 +3,7 @@
 //! The scenario language is etcd-raft's: commands to a small cluster, and the
 //! text that they must print. `script` reads it, `environment` carries it out on
 //! [`raft_core`], `format` says what happened in etcd's words, and `runner`
-//! compares.
+//! compares. `generator` draws scripts of its own, which `invariants` judges.
 //!
 //! ```text
 //!   file ─► script ─► runner ─► environment ─► raft-core
@@ -14,6 +14,8 @@
 pub mod confchange;
 pub mod environment;
 pub mod format;
+pub mod generator;
+pub mod invariants;
 pub mod quorum;
 pub mod runner;
 pub mod script;

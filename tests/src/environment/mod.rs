@@ -24,7 +24,7 @@ use raft_core::{BrokenInvariant, NodeId};
 
 pub use changes::parse_changes;
 pub use letter::{Letter, ThreadName};
-pub use node::{Node, StateStorage};
+pub use node::{Driver, Node, StateStorage};
 
 use crate::script::{Command, ScriptError};
 

@@ -13,18 +13,32 @@ use std::fmt::Display;
 use bytes::{Bytes, BytesMut};
 use raft_core::{
     AppendOutcome, Config, Entries, Entry, HardState, InitialState, LogIndex, MemoryStorage,
-    NodeId, RawNode, Ready, Snapshot, SnapshotMetadata, Storage, StorageAppend, StorageApply,
-    StorageError, StorageWrites, Term,
+    NodeId, RawNode, ReadState, Ready, Snapshot, SnapshotMetadata, Storage, StorageAppend,
+    StorageApply, StorageError, StorageWrites, Term,
 };
 
 use super::{Broken, Letter, Stop};
 use crate::format;
+
+/// Whose habits the harness of a node has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Driver {
+    /// Those of the reference's tests, with what they leave to luck.
+    #[default]
+    Reference,
+    /// Those that a driver must have: a snapshot is written before the entries
+    /// that come with it; what a received snapshot replaces is not applied any
+    /// more; a node restarts with what it applied last.
+    Careful,
+}
 
 /// A node of the environment.
 #[derive(Debug)]
 pub struct Node {
     /// The core.
     pub raw: RawNode<StateStorage>,
+    /// Every read that was confirmed since the start, in order.
+    pub reads: Vec<ReadState>,
     pub(super) append_work: VecDeque<StorageAppend>,
     pub(super) apply_work: VecDeque<StorageApply>,
 }
@@ -32,18 +46,26 @@ pub struct Node {
 /// The log in memory, and the latest state of the state machine. Whoever asks
 /// for a snapshot gets that state. A node that starts finds the configuration
 /// of the last snapshot that was *installed*, as in the reference, though
-/// later changes are applied; a driver must start from the latest.
+/// later changes are applied; with [`Driver::Careful`] it starts from the latest.
 #[derive(Clone, Debug)]
 pub struct StateStorage {
     /// The log.
     pub log: MemoryStorage,
     /// The state after the last applied entry, or the installed snapshot.
     pub state: Snapshot,
+    driver: Driver,
 }
 
 impl Storage for StateStorage {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
-        self.log.initial_state()
+        let stored = self.log.initial_state()?;
+        if self.driver == Driver::Reference {
+            return Ok(stored);
+        }
+        Ok(InitialState {
+            conf_state: self.state.metadata.conf_state.clone(),
+            ..stored
+        })
     }
 
     fn entries(
@@ -74,7 +96,7 @@ impl Storage for StateStorage {
 
 impl Node {
     /// A node that starts from `snapshot`, unless that is empty.
-    pub(super) fn new(config: Config, snapshot: Snapshot) -> Result<Self, Broken> {
+    pub(super) fn new(config: Config, driver: Driver, snapshot: Snapshot) -> Result<Self, Broken> {
         let id = config.id;
         let mut log = MemoryStorage::new();
         if !snapshot.is_empty() {
@@ -84,6 +106,7 @@ impl Node {
         let storage = StateStorage {
             log,
             state: snapshot,
+            driver,
         };
         Self::start(config, storage)
     }
@@ -92,6 +115,7 @@ impl Node {
         let id = config.id;
         Ok(Self {
             raw: RawNode::new(config, storage).map_err(|why| broken(id, why))?,
+            reads: Vec::new(),
             append_work: VecDeque::new(),
             apply_work: VecDeque::new(),
         })
@@ -100,9 +124,18 @@ impl Node {
     /// Makes the node anew from what it stored. The work that waits for its
     /// threads is lost.
     pub(super) fn restart(&mut self) -> Result<(), Broken> {
-        let storage = self.raw.storage().clone();
+        let mut storage = self.raw.storage().clone();
+        let hard_state = storage.log.hard_state();
+        let applied = storage.state.metadata.index;
+        if storage.driver == Driver::Careful && !hard_state.is_empty() {
+            // The commit index is not always written before it is acted upon.
+            storage.log.set_hard_state(HardState {
+                commit: hard_state.commit.max(applied),
+                ..hard_state
+            });
+        }
         let config = Config {
-            applied: storage.state.metadata.index,
+            applied,
             ..self.raw.config().clone()
         };
         *self = Self::start(config, storage)?;
@@ -112,6 +145,11 @@ impl Node {
     /// This node.
     pub fn id(&self) -> NodeId {
         self.raw.id()
+    }
+
+    /// The writes that its thread has not done yet, oldest first.
+    pub fn append_work(&self) -> impl Iterator<Item = &StorageAppend> {
+        self.append_work.iter()
     }
 
     pub(super) fn broken(&self, why: impl Display) -> Broken {
@@ -124,6 +162,7 @@ impl Node {
 
     /// Carries a Ready out, or queues its work. Returns what is to be sent.
     pub(super) fn process(&mut self, ready: Ready) -> Result<Vec<Letter>, Stop> {
+        self.reads.extend(ready.read_states);
         let mut letters: Vec<Letter> = ready.messages.into_iter().map(Letter::Peer).collect();
         if self.is_asynchronous() {
             self.append_work.extend(ready.append);
@@ -155,7 +194,7 @@ impl Node {
     }
 
     /// Writes in the order of the reference, which does not take a snapshot and
-    /// entries in one Ready. (A driver must: the snapshot first.)
+    /// entries in one Ready.
     pub(super) fn write(
         &mut self,
         hard_state: Option<HardState>,
@@ -168,7 +207,7 @@ impl Node {
             storage.log.set_hard_state(hard_state);
         }
         if let Some(snapshot) = snapshot {
-            if !entries.is_empty() {
+            if storage.driver == Driver::Reference && !entries.is_empty() {
                 return Err(Stop::Refused(
                     "can't apply snapshot and entries at the same time".to_owned(),
                 ));
@@ -185,6 +224,10 @@ impl Node {
 
     pub(super) fn apply(&mut self, entries: &Entries) -> Result<(), Broken> {
         for entry in entries.iter() {
+            let superseded = entry.index() < self.raw.first_index();
+            if superseded && self.raw.storage().driver == Driver::Careful {
+                continue;
+            }
             self.apply_entry(entry)?;
         }
         Ok(())

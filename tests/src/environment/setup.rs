@@ -7,7 +7,7 @@ use raft_core::{
     SnapshotMetadata, StorageWrites, Term,
 };
 
-use super::{Environment, Node, Output, Stop, node_id};
+use super::{Driver, Environment, Node, Output, Stop, node_id};
 use crate::format;
 use crate::script::{Command, ScriptError};
 
@@ -49,12 +49,23 @@ fn config_of(command: &Command, id: NodeId) -> Result<Config, ScriptError> {
     if command.is_set("async-storage-writes")? {
         config.storage_writes = StorageWrites::Asynchronous;
     }
+    if driver_of(command)? == Driver::Careful {
+        config.odd_messages = OddMessages::Refuse;
+    }
     config.read_only = match command.value("read-only") {
         None | Some("safe") => ReadOnly::Safe,
         Some("lease-based") => ReadOnly::LeaseBased,
         Some(other) => return Err(ScriptError::new(format!("read-only cannot be {other}"))),
     };
     Ok(config)
+}
+
+fn driver_of(command: &Command) -> Result<Driver, ScriptError> {
+    match command.value("driver") {
+        None | Some("reference") => Ok(Driver::Reference),
+        Some("careful") => Ok(Driver::Careful),
+        Some(other) => Err(ScriptError::new(format!("driver cannot be {other}"))),
+    }
 }
 
 fn snapshot_of(command: &Command) -> Result<Snapshot, ScriptError> {
@@ -105,7 +116,9 @@ impl Environment {
             "disable-proposal-forwarding",
             "read-only",
             "step-down-on-removal",
+            "driver",
         ])?;
+        let driver = driver_of(command)?;
         let snapshot = snapshot_of(command)?;
         for _ in 0..command.number(0)? {
             let next = u64::try_from(self.nodes.len() + 1).unwrap_or(u64::MAX);
@@ -113,7 +126,8 @@ impl Environment {
                 applied: snapshot.metadata.index,
                 ..config_of(command, node_id(next)?)?
             };
-            self.nodes.push(Node::new(config, snapshot.clone())?);
+            self.nodes
+                .push(Node::new(config, driver, snapshot.clone())?);
         }
         Ok(())
     }

@@ -1,0 +1,1059 @@
+//! # Invariants of a cluster
+//!
+//! What must hold over all nodes and over all time, whatever is lost, delayed or
+//! restarted. Looks at the nodes after each command; what it sees of a node is a
+//! [`Sighting`], so that tests can also show it things that must not happen.
+//!
+//! - Owns: the history: who led, who voted for whom, every entry ever seen, what
+//!   is committed, what state machines computed, what reads were promised.
+//! - Reads: the nodes and the letters of an environment.
+//! - Emits: the first [`Violation`].
+//! - Source: Raft Fig. 3, §5.4.2; thesis §3.8, §4.3, §6.4.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raft_core::{
+    Body, ConfState, Entry, EntryId, EntryType, HardState, LogIndex, NodeId, ProgressState,
+    ReadOnly, ReadState, RoleKind, Round, Snapshot, Storage, Term, VoteResponse,
+};
+
+use crate::environment::{Environment, Letter, Node};
+use crate::script::Command;
+
+/// A log as far as it can be seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// The entry before the first; what is before it is gone.
+    pub before: EntryId,
+    /// All the others, in order.
+    pub entries: Vec<Entry>,
+}
+
+impl Log {
+    /// The last entry.
+    pub fn last(&self) -> EntryId {
+        self.entries.last().map_or(self.before, Entry::id)
+    }
+
+    /// The entry at `index`, if it is still there.
+    pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        let place = index.get().checked_sub(self.before.index.get() + 1)?;
+        self.entries.get(usize::try_from(place).ok()?)
+    }
+
+    /// Whether the entry is or was there. What was compacted was applied.
+    fn has(&self, id: EntryId) -> bool {
+        if id.index == self.before.index {
+            return id == self.before;
+        }
+        id.index < self.before.index
+            || self
+                .entry(id.index)
+                .is_some_and(|entry| entry.term() == id.term)
+    }
+
+    fn append(&mut self, entries: impl Iterator<Item = Entry>) {
+        for entry in entries.filter(|entry| entry.index() > self.before.index) {
+            let place = entry.index().get() - self.before.index.get() - 1;
+            self.entries
+                .truncate(usize::try_from(place).unwrap_or(usize::MAX));
+            self.entries.push(entry);
+        }
+    }
+}
+
+/// Whether the core has handed out everything it has in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedOut {
+    /// The log that is seen is the log.
+    All,
+    /// A Ready waits, and may have entries that replace some that are seen.
+    NotAll,
+}
+
+/// A node after a command.
+#[derive(Clone, Debug)]
+pub struct Sighting {
+    /// Which one.
+    pub node: NodeId,
+    /// Its role.
+    pub role: RoleKind,
+    /// Term, vote and commit index in memory.
+    pub hard_state: HardState,
+    /// Term, vote and commit index on disk.
+    pub stored: HardState,
+    /// The active configuration.
+    pub conf_state: ConfState,
+    /// What the disk has.
+    pub durable: Log,
+    /// What the disk will have when all that was handed out is written.
+    pub log: Log,
+    /// Whether `log` is all.
+    pub handed_out: HandedOut,
+    /// The state machine.
+    pub state: Snapshot,
+    /// What a leader knows of the others.
+    pub progress: Vec<(NodeId, ProgressState)>,
+    /// Which promise reads carry.
+    pub read_only: ReadOnly,
+    /// Every read confirmed since the start.
+    pub reads: Vec<ReadState>,
+}
+
+impl Sighting {
+    /// Looks at a node.
+    pub fn of(node: &Node) -> Self {
+        let raw = &node.raw;
+        let storage = raw.storage();
+        let (first, next) = (storage.first_index(), storage.last_index().next());
+        // In memory nothing of this fails.
+        let before = EntryId::new(storage.term(first.prev()).unwrap_or_default(), first.prev());
+        let entries = storage.entries(first, next, u64::MAX).unwrap_or_default();
+        let durable = Log {
+            before,
+            entries: entries.iter().cloned().collect(),
+        };
+        let mut log = durable.clone();
+        for work in node.append_work() {
+            if let Some(snapshot) = &work.snapshot {
+                log = Log {
+                    before: snapshot.metadata.id(),
+                    entries: Vec::new(),
+                };
+            }
+            log.append(work.entries.iter().cloned());
+        }
+        Self {
+            node: node.id(),
+            role: raw.role(),
+            hard_state: raw.hard_state(),
+            stored: storage.log.hard_state(),
+            conf_state: raw.membership().conf_state(),
+            durable,
+            log,
+            handed_out: if raw.has_ready() {
+                HandedOut::NotAll
+            } else {
+                HandedOut::All
+            },
+            state: storage.state.clone(),
+            progress: raw.status().progress,
+            read_only: raw.config().read_only,
+            reads: node.reads.clone(),
+        }
+    }
+
+    fn is_leader(&self) -> bool {
+        self.role == RoleKind::Leader
+    }
+}
+
+/// Something that must not happen.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Violation {
+    /// Election Safety.
+    #[error("election safety: {first} and {second} both lead term {term}")]
+    TwoLeaders {
+        /// The term.
+        term: Term,
+        /// Who was seen first.
+        first: NodeId,
+        /// Who was seen later.
+        second: NodeId,
+    },
+    /// One vote per term.
+    #[error("{voter} voted for {first} and for {second} in term {term}")]
+    TwoVotes {
+        /// Who voted.
+        voter: NodeId,
+        /// The term.
+        term: Term,
+        /// For whom first.
+        first: NodeId,
+        /// For whom later.
+        second: NodeId,
+    },
+    /// Log Matching.
+    #[error("log matching: {node} has another entry {id:?}, or another before it, than was seen")]
+    LogMatching {
+        /// Whose log.
+        node: NodeId,
+        /// Which entry.
+        id: EntryId,
+    },
+    /// State Machine Safety, on the log.
+    #[error("state machine safety: {node} committed {second:?} where {first:?} was committed")]
+    TwoCommitted {
+        /// Who committed the second.
+        node: NodeId,
+        /// What was committed first.
+        first: EntryId,
+        /// What was committed later.
+        second: EntryId,
+    },
+    /// A commit index behind the end of the log.
+    #[error("{node} committed up to {index}, which its log does not have")]
+    CommitWithoutEntry {
+        /// Who.
+        node: NodeId,
+        /// Which index.
+        index: LogIndex,
+    },
+    /// Leader Completeness.
+    #[error("leader completeness: {leader} leads term {term} without {missing:?}")]
+    LeaderIncomplete {
+        /// The leader.
+        leader: NodeId,
+        /// Its term.
+        term: Term,
+        /// What was committed before.
+        missing: EntryId,
+    },
+    /// Committed without a quorum of disks.
+    #[error("{id:?} is committed and no quorum has it on disk")]
+    NotDurable {
+        /// The entry.
+        id: EntryId,
+    },
+    /// State Machine Safety, on the state.
+    #[error("{node} computed another state or configuration at {index}")]
+    OtherState {
+        /// Who.
+        node: NodeId,
+        /// After which entry.
+        index: LogIndex,
+    },
+    /// Applied what is not committed.
+    #[error("{node} applied up to {index}, which nobody knows to be committed")]
+    AppliedUncommitted {
+        /// Who.
+        node: NodeId,
+        /// What it applied.
+        index: LogIndex,
+    },
+    /// A number that only grows became smaller.
+    #[error("the {what} of {node} went back from {before} to {after}")]
+    WentBack {
+        /// Who.
+        node: NodeId,
+        /// Which number.
+        what: &'static str,
+        /// What it was.
+        before: u64,
+        /// What it is.
+        after: u64,
+    },
+    /// A restart that does not begin with what is on disk.
+    #[error("{node} restarted with {found:?} where {stored:?} is on disk")]
+    RestartedOtherwise {
+        /// Who.
+        node: NodeId,
+        /// What it began with.
+        found: HardState,
+        /// What the disk has.
+        stored: HardState,
+    },
+    /// A read that does not see what was committed when it began.
+    #[error("{node} may read at {index}, but {needed} was committed when the read began")]
+    StaleRead {
+        /// Who.
+        node: NodeId,
+        /// The index it was given.
+        index: LogIndex,
+        /// The index it needs.
+        needed: LogIndex,
+    },
+    /// A read that nobody began.
+    #[error("{node} may make a read that nobody asked for")]
+    UnknownRead {
+        /// Who.
+        node: NodeId,
+    },
+    /// A leader counts on what a follower does not have.
+    #[error("{leader} takes {follower} to have everything up to {matched}, but its disk has not")]
+    MatchedTooMuch {
+        /// The leader.
+        leader: NodeId,
+        /// The follower.
+        follower: NodeId,
+        /// What the leader believes.
+        matched: LogIndex,
+    },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Written {
+    previous: Term,
+    entry_type: EntryType,
+    data: Bytes,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Committed {
+    term: Term,
+    /// Nobody committed it in a later term than this.
+    by: Term,
+}
+
+/// What a node was when it was seen last.
+#[derive(Debug)]
+struct Memory {
+    hard_state: HardState,
+    stored: HardState,
+    applied: LogIndex,
+    /// Everything up to here was compared with what others committed.
+    compared: LogIndex,
+    reads: usize,
+    conf_state: ConfState,
+}
+
+/// Everything that has happened, as far as the invariants need it.
+#[derive(Debug, Default)]
+pub struct History {
+    nodes: BTreeMap<NodeId, Memory>,
+    leaders: BTreeMap<Term, NodeId>,
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    entries: BTreeMap<(Term, LogIndex), Written>,
+    committed: BTreeMap<LogIndex, Committed>,
+    commit_highest: LogIndex,
+    states: BTreeMap<LogIndex, (Bytes, ConfState)>,
+    longest: Bytes,
+    reads: BTreeMap<Bytes, LogIndex>,
+    restarted: Option<NodeId>,
+}
+
+impl History {
+    /// Nothing has happened.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many terms had a leader.
+    pub fn elections(&self) -> usize {
+        self.leaders.len()
+    }
+
+    /// The highest index that any node knew to be committed.
+    pub fn commit_highest(&self) -> LogIndex {
+        self.commit_highest
+    }
+
+    /// How often state machines were seen to have another configuration than
+    /// after an earlier entry.
+    pub fn configurations(&self) -> usize {
+        let states: Vec<&ConfState> = self.states.values().map(|(_, c)| c).collect();
+        states.windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    /// A command is about to be run.
+    pub fn before(&mut self, command: &Command) {
+        self.restarted = None;
+        match command.name.as_str() {
+            "restart" => self.restarted = command.number(0).ok().and_then(NodeId::new),
+            "read-index" => {
+                if let Ok(context) = command.word(1) {
+                    let context = Bytes::copy_from_slice(context.as_bytes());
+                    self.reads.insert(context, self.commit_highest);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The command was run.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn after(&mut self, environment: &Environment) -> Result<(), Violation> {
+        for letter in environment.letters() {
+            if let Letter::Peer(message) = letter
+                && let Body::VoteResponse {
+                    round: Round::Vote,
+                    vote: VoteResponse::Granted,
+                } = message.body
+            {
+                self.votes(message.from, message.term, message.to)?;
+            }
+        }
+        let sightings: Vec<Sighting> = environment.nodes().iter().map(Sighting::of).collect();
+        self.see(&sightings)
+    }
+
+    /// Takes what was seen of all nodes after a command.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn see(&mut self, sightings: &[Sighting]) -> Result<(), Violation> {
+        for sighting in sightings {
+            self.moves_forward(sighting)?;
+            self.holds_elections(sighting)?;
+            self.has_matching_log(sighting)?;
+        }
+        let before = self.commit_highest;
+        // Leaders know best in which term they committed.
+        let (leaders, others): (Vec<_>, Vec<_>) = sightings.iter().partition(|s| s.is_leader());
+        for sighting in leaders.into_iter().chain(others) {
+            self.commits(sighting)?;
+        }
+        for sighting in sightings {
+            self.is_complete(sighting)?;
+            self.applies(sighting)?;
+            self.reads(sighting)?;
+            matches_followers(sighting, sightings)?;
+        }
+        if self.commit_highest > before {
+            self.is_durable(sightings)?;
+        }
+        for sighting in sightings {
+            self.remember(sighting);
+        }
+        Ok(())
+    }
+
+    fn moves_forward(&self, s: &Sighting) -> Result<(), Violation> {
+        let Some(last) = self.nodes.get(&s.node) else {
+            return Ok(());
+        };
+        let grows = |what, before: u64, after: u64| {
+            if after >= before {
+                return Ok(());
+            }
+            Err(Violation::WentBack {
+                node: s.node,
+                what,
+                before,
+                after,
+            })
+        };
+        let (stored, applied) = (last.stored, last.applied);
+        grows("stored term", stored.term.get(), s.stored.term.get())?;
+        grows(
+            "stored commit index",
+            stored.commit.get(),
+            s.stored.commit.get(),
+        )?;
+        grows("applied index", applied.get(), s.state.metadata.index.get())?;
+        let now = s.hard_state;
+        if self.restarted == Some(s.node) {
+            let same = now.term == s.stored.term && now.vote == s.stored.vote;
+            if !same || now.commit < s.stored.commit {
+                return Err(Violation::RestartedOtherwise {
+                    node: s.node,
+                    found: now,
+                    stored: s.stored,
+                });
+            }
+            return Ok(());
+        }
+        let before = last.hard_state;
+        grows("term", before.term.get(), now.term.get())?;
+        grows("commit index", before.commit.get(), now.commit.get())?;
+        if let (Some(first), Some(second), true) = (before.vote, now.vote, before.term == now.term)
+            && first != second
+        {
+            return Err(Violation::TwoVotes {
+                voter: s.node,
+                term: now.term,
+                first,
+                second,
+            });
+        }
+        Ok(())
+    }
+
+    fn holds_elections(&mut self, s: &Sighting) -> Result<(), Violation> {
+        if let Some(candidate) = s.stored.vote {
+            self.votes(s.node, s.stored.term, candidate)?;
+        }
+        if !s.is_leader() {
+            return Ok(());
+        }
+        let term = s.hard_state.term;
+        let first = *self.leaders.entry(term).or_insert(s.node);
+        if first != s.node {
+            return Err(Violation::TwoLeaders {
+                term,
+                first,
+                second: s.node,
+            });
+        }
+        Ok(())
+    }
+
+    fn votes(&mut self, voter: NodeId, term: Term, candidate: NodeId) -> Result<(), Violation> {
+        let first = *self.votes.entry((voter, term)).or_insert(candidate);
+        if first == candidate {
+            return Ok(());
+        }
+        Err(Violation::TwoVotes {
+            voter,
+            term,
+            first,
+            second: candidate,
+        })
+    }
+
+    fn has_matching_log(&mut self, s: &Sighting) -> Result<(), Violation> {
+        for log in [&s.durable, &s.log] {
+            let mut previous = log.before.term;
+            for entry in &log.entries {
+                let written = Written {
+                    previous,
+                    entry_type: entry.entry_type(),
+                    data: entry.data().clone(),
+                };
+                previous = entry.term();
+                match self.entries.get(&(entry.term(), entry.index())) {
+                    Some(first) if *first == written => {}
+                    Some(_) => {
+                        return Err(Violation::LogMatching {
+                            node: s.node,
+                            id: entry.id(),
+                        });
+                    }
+                    None => {
+                        self.entries.insert((entry.term(), entry.index()), written);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn commits(&mut self, s: &Sighting) -> Result<(), Violation> {
+        let commit = s.hard_state.commit;
+        // What waits in a Ready may replace what is seen; a leader replaces
+        // nothing.
+        if !s.is_leader() && s.handed_out == HandedOut::NotAll {
+            return Ok(());
+        }
+        let compared = self.nodes.get(&s.node).map_or(s.log.before.index, |last| {
+            last.compared.max(s.log.before.index)
+        });
+        let mut index = compared.next();
+        while index <= commit {
+            let Some(entry) = s.log.entry(index) else {
+                return Err(Violation::CommitWithoutEntry {
+                    node: s.node,
+                    index,
+                });
+            };
+            let by = s.hard_state.term;
+            let first = self.committed.entry(index).or_insert(Committed {
+                term: entry.term(),
+                by,
+            });
+            if first.term != entry.term() {
+                return Err(Violation::TwoCommitted {
+                    node: s.node,
+                    first: EntryId::new(first.term, index),
+                    second: entry.id(),
+                });
+            }
+            first.by = first.by.min(by);
+            index = index.next();
+        }
+        self.commit_highest = self.commit_highest.max(commit);
+        Ok(())
+    }
+
+    fn is_complete(&self, s: &Sighting) -> Result<(), Violation> {
+        if !s.is_leader() {
+            return Ok(());
+        }
+        let term = s.hard_state.term;
+        let missing = self
+            .committed
+            .range(s.log.before.index..)
+            .filter(|(_, committed)| committed.by < term)
+            .map(|(index, committed)| EntryId::new(committed.term, *index))
+            .find(|id| !s.log.has(*id));
+        match missing {
+            None => Ok(()),
+            Some(missing) => Err(Violation::LeaderIncomplete {
+                leader: s.node,
+                term,
+                missing,
+            }),
+        }
+    }
+
+    fn applies(&mut self, s: &Sighting) -> Result<(), Violation> {
+        let metadata = &s.state.metadata;
+        let (node, index) = (s.node, metadata.index);
+        if index > s.hard_state.commit {
+            return Err(Violation::AppliedUncommitted { node, index });
+        }
+        if s.state.is_empty() {
+            return Ok(());
+        }
+        let data = &s.state.data;
+        let (state, conf_state) = self
+            .states
+            .entry(index)
+            .or_insert_with(|| (data.clone(), metadata.conf_state.clone()));
+        let shared = self.longest.len().min(data.len());
+        let is_same = state == data && conf_state.is_equivalent_to(&metadata.conf_state);
+        if !is_same || self.longest[..shared] != data[..shared] {
+            return Err(Violation::OtherState { node, index });
+        }
+        if data.len() > self.longest.len() {
+            self.longest = data.clone();
+        }
+        Ok(())
+    }
+
+    fn reads(&self, s: &Sighting) -> Result<(), Violation> {
+        // A lease rests on clocks, and scripts stop clocks as they like.
+        if s.read_only == ReadOnly::LeaseBased {
+            return Ok(());
+        }
+        let seen = match self.nodes.get(&s.node) {
+            Some(last) if self.restarted != Some(s.node) => last.reads,
+            _ => 0,
+        };
+        for read in s.reads.iter().skip(seen) {
+            let Some(needed) = self.reads.get(&read.context) else {
+                return Err(Violation::UnknownRead { node: s.node });
+            };
+            if read.index < *needed {
+                return Err(Violation::StaleRead {
+                    node: s.node,
+                    index: read.index,
+                    needed: *needed,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The highest committed entry is on the disks of a quorum, as its leader
+    /// counts.
+    fn is_durable(&self, sightings: &[Sighting]) -> Result<(), Violation> {
+        let Some((index, committed)) = self.committed.last_key_value() else {
+            return Ok(());
+        };
+        let id = EntryId::new(committed.term, *index);
+        let leader = sightings
+            .iter()
+            .filter(|s| s.is_leader() && s.hard_state.commit >= *index)
+            .max_by_key(|s| s.hard_state.term);
+        let judges: Vec<&Sighting> = match leader {
+            Some(leader) => vec![leader],
+            // It led and lost the lead within the command.
+            None => sightings.iter().collect(),
+        };
+        // The command may have applied a change behind the commit.
+        let configurations = judges.iter().flat_map(|s| {
+            let before = self.nodes.get(&s.node).map(|last| &last.conf_state);
+            before.into_iter().chain([&s.conf_state])
+        });
+        let has = |node: &NodeId| {
+            let sighting = sightings.iter().find(|s| s.node == *node);
+            sighting.is_some_and(|s| s.durable.has(id))
+        };
+        let majority =
+            |voters: &[NodeId]| voters.iter().filter(|voter| has(voter)).count() > voters.len() / 2;
+        let mut configurations = configurations.filter(|c| !c.voters.is_empty());
+        if configurations.any(|c| {
+            majority(&c.voters) && (c.voters_outgoing.is_empty() || majority(&c.voters_outgoing))
+        }) {
+            return Ok(());
+        }
+        // Nodes begin with a snapshot that nobody had to commit.
+        if sightings.iter().all(|s| !self.nodes.contains_key(&s.node)) {
+            return Ok(());
+        }
+        Err(Violation::NotDurable { id })
+    }
+
+    fn remember(&mut self, s: &Sighting) {
+        let compared = if s.is_leader() || s.handed_out == HandedOut::All {
+            s.hard_state.commit
+        } else {
+            let last = self.nodes.get(&s.node);
+            let compared = last.map_or(LogIndex::ZERO, |last| last.compared);
+            compared.min(s.hard_state.commit)
+        };
+        self.nodes.insert(
+            s.node,
+            Memory {
+                hard_state: s.hard_state,
+                stored: s.stored,
+                applied: s.state.metadata.index,
+                compared,
+                reads: s.reads.len(),
+                conf_state: s.conf_state.clone(),
+            },
+        );
+    }
+}
+
+/// What a leader takes a follower to have is on the follower's disk, unless a
+/// later leader replaced it.
+fn matches_followers(leader: &Sighting, all: &[Sighting]) -> Result<(), Violation> {
+    for (id, progress) in &leader.progress {
+        let Some(follower) = all.iter().find(|s| s.node == *id) else {
+            continue;
+        };
+        if follower.hard_state.term > leader.hard_state.term {
+            continue;
+        }
+        let matched = progress.matched;
+        let is_there = follower.durable.last().index >= matched;
+        let is_same = leader
+            .log
+            .entry(matched)
+            .is_none_or(|entry| follower.durable.has(entry.id()));
+        if !is_there || !is_same {
+            return Err(Violation::MatchedTooMuch {
+                leader: leader.node,
+                follower: *id,
+                matched,
+            });
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    //! The invariants must be able to fail: each test shows a history that must
+    //! not happen.
+
+    use raft_core::{Flow, SnapshotMetadata};
+
+    use super::*;
+
+    fn id(number: u64) -> NodeId {
+        NodeId::new(number).expect("not zero")
+    }
+
+    fn entry(term: u64, index: u64, data: &'static str) -> Entry {
+        let data = Bytes::from_static(data.as_bytes());
+        Entry::normal(Term::new(term), LogIndex::new(index), data)
+    }
+
+    fn conf_state() -> ConfState {
+        ConfState::of_voters([1, 2, 3].map(id))
+    }
+
+    /// A voter of three that follows, with these entries on its disk.
+    fn follower(number: u64, term: u64, entries: &[Entry], commit: u64) -> Sighting {
+        let hard_state = HardState {
+            term: Term::new(term),
+            vote: None,
+            commit: LogIndex::new(commit),
+        };
+        let log = Log {
+            before: EntryId::default(),
+            entries: entries.to_vec(),
+        };
+        Sighting {
+            node: id(number),
+            role: RoleKind::Follower,
+            hard_state,
+            stored: hard_state,
+            conf_state: conf_state(),
+            durable: log.clone(),
+            log,
+            handed_out: HandedOut::All,
+            state: Snapshot::default(),
+            progress: Vec::new(),
+            read_only: ReadOnly::Safe,
+            reads: Vec::new(),
+        }
+    }
+
+    fn leader(number: u64, term: u64, entries: &[Entry], commit: u64) -> Sighting {
+        Sighting {
+            role: RoleKind::Leader,
+            ..follower(number, term, entries, commit)
+        }
+    }
+
+    fn applied(sighting: Sighting, index: u64, data: &'static str) -> Sighting {
+        let metadata = SnapshotMetadata {
+            index: LogIndex::new(index),
+            term: Term::new(1),
+            conf_state: conf_state(),
+        };
+        let data = Bytes::from_static(data.as_bytes());
+        Sighting {
+            state: Snapshot { metadata, data },
+            ..sighting
+        }
+    }
+
+    /// Sees a cluster at rest, then `next`.
+    fn seen_after(first: &[Sighting], next: &[Sighting]) -> Violation {
+        let mut history = History::new();
+        history.see(first).expect("so far all is well");
+        history.see(next).expect_err("this must be noticed")
+    }
+
+    fn quiet() -> Vec<Sighting> {
+        (1..=3).map(|n| follower(n, 0, &[], 0)).collect()
+    }
+
+    fn command(line: &str) -> Command {
+        Command::parse(line, "").expect("it is a command")
+    }
+
+    #[test]
+    fn a_sound_history_passes() {
+        let log = [entry(1, 1, "a"), entry(1, 2, "b")];
+        let mut history = History::new();
+        history.see(&quiet()).expect("nothing has happened");
+        let all = [
+            applied(leader(1, 1, &log, 2), 2, "ab"),
+            applied(follower(2, 1, &log, 1), 1, "a"),
+            follower(3, 1, &log[..1], 0),
+        ];
+        history.see(&all).expect("two of three have everything");
+        history.see(&all).expect("nothing has changed");
+    }
+
+    #[test]
+    fn two_leaders_of_a_term_are_noticed() {
+        let seen = seen_after(&[leader(1, 2, &[], 0)], &[leader(2, 2, &[], 0)]);
+        assert!(matches!(seen, Violation::TwoLeaders { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_second_vote_is_noticed_on_disk_and_in_memory() {
+        let voting = |candidate| {
+            let mut voter = follower(1, 2, &[], 0);
+            voter.hard_state.vote = Some(id(candidate));
+            voter
+        };
+        let stored = |candidate| Sighting {
+            stored: voting(candidate).hard_state,
+            ..follower(1, 2, &[], 0)
+        };
+        let seen = seen_after(&[voting(2)], &[voting(3)]);
+        assert!(matches!(seen, Violation::TwoVotes { .. }), "{seen}");
+        let seen = seen_after(&[stored(2)], &[stored(3)]);
+        assert!(matches!(seen, Violation::TwoVotes { .. }), "{seen}");
+    }
+
+    #[test]
+    fn two_contents_of_one_entry_are_noticed() {
+        let seen = seen_after(
+            &[follower(1, 1, &[entry(1, 1, "a")], 0)],
+            &[follower(2, 1, &[entry(1, 1, "b")], 0)],
+        );
+        assert!(matches!(seen, Violation::LogMatching { .. }), "{seen}");
+    }
+
+    #[test]
+    fn two_pasts_of_one_entry_are_noticed() {
+        let last = entry(3, 2, "b");
+        let seen = seen_after(
+            &[follower(1, 3, &[entry(1, 1, "a"), last.clone()], 0)],
+            &[follower(2, 3, &[entry(2, 1, "a"), last], 0)],
+        );
+        assert!(matches!(seen, Violation::LogMatching { .. }), "{seen}");
+    }
+
+    #[test]
+    fn two_committed_entries_at_one_index_are_noticed() {
+        let seen = seen_after(
+            &[follower(1, 2, &[entry(1, 1, "a")], 1)],
+            &[follower(2, 2, &[entry(2, 1, "b")], 1)],
+        );
+        assert!(matches!(seen, Violation::TwoCommitted { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_commit_behind_the_log_is_noticed() {
+        let seen = seen_after(&quiet(), &[follower(1, 1, &[], 1)]);
+        assert!(
+            matches!(seen, Violation::CommitWithoutEntry { .. }),
+            "{seen}"
+        );
+    }
+
+    #[test]
+    fn a_leader_without_what_was_committed_is_noticed() {
+        let log = [entry(1, 1, "a")];
+        let first = [
+            leader(1, 1, &log, 1),
+            follower(2, 1, &log, 0),
+            follower(3, 1, &[], 0),
+        ];
+        let seen = seen_after(&first, &[leader(3, 2, &[entry(2, 1, "")], 0)]);
+        assert!(matches!(seen, Violation::LeaderIncomplete { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_late_commit_that_a_newer_leader_lacks_is_noticed() {
+        let log = [entry(1, 1, "a")];
+        let all = |commit| {
+            [
+                leader(1, 1, &log, commit),
+                follower(2, 1, &log, 0),
+                leader(3, 2, &[entry(2, 1, "")], 0),
+            ]
+        };
+        let seen = seen_after(&all(0), &all(1));
+        assert!(matches!(seen, Violation::LeaderIncomplete { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_commit_without_a_quorum_of_disks_is_noticed() {
+        let log = [entry(1, 1, "a")];
+        let mut unwritten = follower(2, 1, &log, 0);
+        unwritten.durable = Log::default();
+        let all = [leader(1, 1, &log, 1), unwritten, follower(3, 1, &[], 0)];
+        let seen = seen_after(&quiet(), &all);
+        assert!(matches!(seen, Violation::NotDurable { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_commit_needs_both_majorities_of_a_joint_configuration() {
+        let log = [entry(1, 1, "a")];
+        let joint = |mut sighting: Sighting| {
+            sighting.conf_state = ConfState {
+                voters: [1, 2].map(id).to_vec(),
+                voters_outgoing: [1, 3].map(id).to_vec(),
+                ..ConfState::default()
+            };
+            sighting
+        };
+        let first = [1, 2, 3].map(|n| joint(follower(n, 0, &[], 0)));
+        let all = [
+            leader(1, 1, &log, 1),
+            follower(2, 1, &log, 0),
+            follower(3, 1, &[], 0),
+        ]
+        .map(joint);
+        let seen = seen_after(&first, &all);
+        assert!(matches!(seen, Violation::NotDurable { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_state_machine_that_computes_otherwise_is_noticed() {
+        let log = [entry(1, 1, "a"), entry(1, 2, "b")];
+        let first = [
+            applied(leader(1, 1, &log, 2), 2, "ab"),
+            follower(2, 1, &log, 0),
+        ];
+        for (index, data) in [(2, "ba"), (1, "b")] {
+            let next = [applied(follower(2, 1, &log, 2), index, data)];
+            let seen = seen_after(&first, &next);
+            assert!(matches!(seen, Violation::OtherState { .. }), "{seen}");
+        }
+        let mut other = applied(follower(2, 1, &log, 2), 2, "ab");
+        other.state.metadata.conf_state.voters.pop();
+        let seen = seen_after(&first, &[other]);
+        assert!(matches!(seen, Violation::OtherState { .. }), "{seen}");
+    }
+
+    #[test]
+    fn applying_what_is_not_committed_is_noticed() {
+        let log = [entry(1, 1, "a")];
+        let seen = seen_after(&quiet(), &[applied(follower(1, 1, &log, 0), 1, "a")]);
+        assert!(
+            matches!(seen, Violation::AppliedUncommitted { .. }),
+            "{seen}"
+        );
+    }
+
+    #[test]
+    fn terms_and_commits_that_go_back_are_noticed() {
+        let log = [entry(1, 1, "a")];
+        for (next, number) in [
+            (follower(1, 1, &log, 1), "stored term"),
+            (follower(1, 2, &log, 0), "stored commit index"),
+        ] {
+            match seen_after(&[follower(1, 2, &log, 1)], &[next]) {
+                Violation::WentBack { what, .. } => assert_eq!(what, number),
+                other => panic!("{other}"),
+            }
+        }
+        let in_memory = |term, commit| {
+            let mut sighting = follower(1, term, &log, commit);
+            sighting.stored = HardState::EMPTY;
+            sighting
+        };
+        for (next, number) in [(in_memory(1, 1), "term"), (in_memory(2, 0), "commit index")] {
+            match seen_after(&[in_memory(2, 1)], &[next]) {
+                Violation::WentBack { what, .. } => assert_eq!(what, number),
+                other => panic!("{other}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_restart_must_begin_with_what_is_on_disk() {
+        let mut ahead = follower(1, 2, &[], 0);
+        ahead.stored.term = Term::new(1);
+        let mut history = History::new();
+        history.see(&[ahead.clone()]).expect("a write is under way");
+        history.before(&command("restart 1"));
+        let seen = history
+            .see(&[ahead.clone()])
+            .expect_err("it was not written");
+        assert!(
+            matches!(seen, Violation::RestartedOtherwise { .. }),
+            "{seen}"
+        );
+        ahead.hard_state = ahead.stored;
+        history.see(&[ahead]).expect("the disk has this");
+    }
+
+    #[test]
+    fn stale_and_invented_reads_are_noticed() {
+        let log = [entry(1, 1, "a"), entry(1, 2, "b")];
+        let reader = |index| Sighting {
+            reads: vec![ReadState {
+                index: LogIndex::new(index),
+                context: Bytes::from_static(b"r1"),
+            }],
+            ..follower(2, 1, &log, 2)
+        };
+        let mut history = History::new();
+        history
+            .see(&[leader(1, 1, &log, 2), follower(2, 1, &log, 0)])
+            .expect("so far all is well");
+        let seen = history.see(&[reader(2)]).expect_err("nobody asked");
+        assert!(matches!(seen, Violation::UnknownRead { .. }), "{seen}");
+        history.before(&command("read-index 2 r1"));
+        let seen = history.see(&[reader(1)]).expect_err("2 was committed");
+        assert!(matches!(seen, Violation::StaleRead { .. }), "{seen}");
+        history.see(&[reader(2)]).expect("this sees everything");
+    }
+
+    #[test]
+    fn a_leader_that_counts_on_too_much_is_noticed() {
+        let log = [entry(1, 1, "a"), entry(1, 2, "b")];
+        let counting = |matched: u64| Sighting {
+            progress: vec![(
+                id(2),
+                ProgressState {
+                    matched: LogIndex::new(matched),
+                    next: LogIndex::new(matched + 1),
+                    flow: Flow::Replicate,
+                    paused: false,
+                    recent_active: true,
+                    is_learner: false,
+                    inflight_messages: 0,
+                    inflight_bytes: 0,
+                    inflight_full: false,
+                },
+            )],
+            ..leader(1, 1, &log, 0)
+        };
+        let mut history = History::new();
+        let short = follower(2, 1, &log[..1], 0);
+        history
+            .see(&[counting(1), short.clone()])
+            .expect("it has the first");
+        let seen = history
+            .see(&[counting(2), short])
+            .expect_err("it has not the second");
+        assert!(matches!(seen, Violation::MatchedTooMuch { .. }), "{seen}");
+    }
+}
