@@ -3,7 +3,8 @@
 //! What the loop does for [`Node`](crate::Node): steps what comes in, and leaves
 //! the effects to the user.
 //!
-//! - Owns: nothing but the way to say why it ended.
+//! - Owns: proposals that came through the gate just before it closed, and the
+//!   way to say why the loop ended.
 //! - Source: etcd `node.run`, `stepWithWaitOption`.
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use raft_core::{
 use std::marker::PhantomData;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::event_loop::{Cleanup, Host};
+use crate::event_loop::{Cleanup, Host, proposals_may_pass};
 use crate::task::{StopReason, TaskControl};
 
 type ProposeReply = oneshot::Sender<Result<Proposed, ProposeError>>;
@@ -27,8 +28,12 @@ pub(super) enum NodeProposal {
         proposal: Proposal,
         reply: ProposeReply,
     },
-    /// From another server; nobody here waits for the outcome.
-    Forwarded(Message),
+    /// From another server. Nobody here waits for the outcome, only for it to be
+    /// taken.
+    Forwarded {
+        message: Message,
+        taken: oneshot::Sender<()>,
+    },
 }
 
 /// What comes in through `recvc`.
@@ -60,31 +65,32 @@ pub(super) enum NodeCommand {
 #[derive(Debug)]
 pub(super) struct NodeHost<S> {
     control: TaskControl,
+    /// Came through the gate in a turn in which it closed. They wait in here as
+    /// they would have waited in `propc`.
+    parked: Vec<NodeProposal>,
     storage: PhantomData<fn() -> S>,
 }
 
-impl<S> NodeHost<S> {
+impl<S: Storage> NodeHost<S> {
     pub(super) fn new(control: TaskControl) -> Self {
         Self {
             control,
+            parked: Vec::new(),
             storage: PhantomData,
         }
     }
-}
 
-impl<S: Storage + Send + 'static> Host for NodeHost<S> {
-    type Storage = S;
-    type Proposal = NodeProposal;
-    type Input = NodeInput;
-    type Command = NodeCommand;
-    type Event = std::convert::Infallible;
-
-    fn on_proposals(&mut self, node: &mut RawNode<S>, proposals: &mut Vec<NodeProposal>) {
+    /// Proposes what is parked, unless the gate is closed.
+    fn propose_parked(&mut self, node: &mut RawNode<S>) {
+        if self.parked.is_empty() || !proposals_may_pass(node) {
+            return;
+        }
         let mut batch = Batch::default();
-        for waiting in proposals.drain(..) {
+        for waiting in self.parked.drain(..) {
             match waiting {
                 // Whoever gave up while it waited does not want it any more.
                 NodeProposal::Local { reply, .. } if reply.is_closed() => {}
+                NodeProposal::Forwarded { taken, .. } if taken.is_closed() => {}
                 NodeProposal::Local { proposal, reply } => {
                     // A configuration change may be refused on its own.
                     let alone = proposal.entry_type != EntryType::Normal;
@@ -96,13 +102,27 @@ impl<S: Storage + Send + 'static> Host for NodeHost<S> {
                         batch.propose(node);
                     }
                 }
-                NodeProposal::Forwarded(message) => {
+                NodeProposal::Forwarded { message, taken } => {
                     batch.propose(node);
                     step(node, message);
+                    let _ = taken.send(());
                 }
             }
         }
         batch.propose(node);
+    }
+}
+
+impl<S: Storage + Send + 'static> Host for NodeHost<S> {
+    type Storage = S;
+    type Proposal = NodeProposal;
+    type Input = NodeInput;
+    type Command = NodeCommand;
+    type Event = std::convert::Infallible;
+
+    fn on_proposals(&mut self, node: &mut RawNode<S>, proposals: &mut Vec<NodeProposal>) {
+        self.parked.append(proposals);
+        self.propose_parked(node);
     }
 
     fn on_input(&mut self, node: &mut RawNode<S>, input: NodeInput) {
@@ -144,6 +164,7 @@ impl<S: Storage + Send + 'static> Host for NodeHost<S> {
     }
 
     fn settle(&mut self, node: &mut RawNode<S>) -> Result<(), Halted> {
+        self.propose_parked(node);
         match node.failure() {
             None => Ok(()),
             Some(error) => {
@@ -207,6 +228,8 @@ impl Batch {
                     index = index.next();
                 }
             }
+            // The loop ends with this turn, and tells them why.
+            (Err(ProposeError::Halted(_)), _) => drop(replies),
             (result, _) => {
                 for reply in replies {
                     let _ = reply.send(result.clone());

@@ -216,11 +216,13 @@ impl Node {
     /// The node has stopped.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the message is not delivered.
+    /// Dropped while it waits, the message is not delivered, but for a proposal
+    /// that was just being taken.
     pub async fn step(&self, message: Message) -> Result<(), Stopped> {
         if matches!(message.body, Body::Propose { .. }) {
-            let proposal = NodeProposal::Forwarded(message);
-            if self.propc.send(proposal).await.is_err() {
+            let (taken, done) = oneshot::channel();
+            let proposal = NodeProposal::Forwarded { message, taken };
+            if self.propc.send(proposal).await.is_err() || done.await.is_err() {
                 return Err(self.control.stopped().await);
             }
             return Ok(());
@@ -339,8 +341,10 @@ impl Node {
     /// The node has stopped.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the Ready may still count as outstanding: call
-    /// it again. Without an outstanding Ready it waits for one.
+    /// Dropped while it waits for a Ready to be outstanding, nothing happens.
+    /// Dropped later, the Ready may have been advanced or not, and a second call
+    /// would then wait for the next one: do not cancel it while a Ready is
+    /// outstanding. The loop answers at once.
     pub async fn advance(&self) -> Result<(), Stopped> {
         let (advanced, done) = oneshot::channel();
         if self.advancec.send(advanced).await.is_err() || done.await.is_err() {
@@ -421,7 +425,9 @@ impl Readys {
     /// once the node has stopped.
     ///
     /// # Cancel safety
-    /// Cancel safe: a Ready that was on its way comes with the next call.
+    /// Cancel safe: a Ready that was on its way comes with the next call. After
+    /// a wait that was cancelled the next Ready is made as soon as there is one,
+    /// and what comes in later is in the one behind it.
     pub async fn next(&mut self) -> Option<Ready> {
         loop {
             let asked = if let Some(asked) = &mut self.asked {
