@@ -142,16 +142,20 @@ pub(crate) fn role_name(status: &ReplicaStatus) -> &'static str {
 fn write_refusal(error: &ProposeError) -> Refusal {
     let said = error.to_string();
     match error {
-        ProposeError::NotLeader { leader: None } | ProposeError::NotMember => {
-            Refusal::NoLeader(said)
-        }
+        ProposeError::NotLeader { leader: None }
+        | ProposeError::NotMember
+        | ProposeError::Stopped(_) => Refusal::NoLeader(said),
         error if error.is_retryable() => Refusal::TryAgain(said),
         ProposeError::TooLarge { .. } | ProposeError::Empty => Refusal::Never(said),
         // Whatever is not known to have failed may have happened.
-        _ => Refusal::Uncertain(said),
+        _ => Refusal::Uncertain("no reply came in time".to_owned()),
     }
 }
 
 fn read_refusal(error: &ReadError) -> Refusal {
-    Refusal::NoLeader(error.to_string())
+    let said = error.to_string();
+    match error {
+        ReadError::QueueFull => Refusal::TryAgain(said),
+        _ => Refusal::NoLeader(said),
+    }
 }

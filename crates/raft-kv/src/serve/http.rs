@@ -12,13 +12,14 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use raft_tokio::{ConfState, Flow, NodeId, ReplicaStatus};
+use raft_tokio::{ConfState, Flow, Health, NodeId, ReplicaStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::replica::{ReplicaBackend, role_name};
+use crate::units::whole_ms;
 
-/// Committed entries that a node may have to apply still and be called ready.
-const READY_LAG: u64 = 10_000;
+/// What a node says that has nothing to complain of.
+const FINE: &str = "ok\n";
 
 /// What a node says about itself under `/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,28 +136,27 @@ async fn status(State(backend): State<ReplicaBackend>) -> Json<StatusPage> {
 }
 
 async fn alive(State(backend): State<ReplicaBackend>) -> (StatusCode, String) {
-    match backend.status().stopped {
-        None => (StatusCode::OK, "ok\n".to_owned()),
-        Some(reason) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("the replica has stopped: {reason}\n"),
-        ),
+    let health = backend.status().health();
+    if health.is_live() {
+        (StatusCode::OK, FINE.to_owned())
+    } else {
+        unfit(&health)
     }
 }
 
 async fn ready(State(backend): State<ReplicaBackend>) -> (StatusCode, String) {
-    let status = backend.status();
-    let lag = status.commit.distance_from(status.applied);
-    let unready = if let Some(reason) = status.stopped {
-        format!("the replica has stopped: {reason}\n")
-    } else if status.leader.is_none() {
-        "no leader is known\n".to_owned()
-    } else if lag > READY_LAG {
-        format!("{lag} committed entries are to be applied\n")
+    let health = backend.status().health();
+    if health.is_ready() {
+        (StatusCode::OK, FINE.to_owned())
     } else {
-        return (StatusCode::OK, "ok\n".to_owned());
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, unready)
+        unfit(&health)
+    }
+}
+
+/// Everything that is wrong, a line for each.
+fn unfit(health: &Health) -> (StatusCode, String) {
+    let lines = health.reasons.iter().map(|reason| format!("{reason}\n"));
+    (StatusCode::SERVICE_UNAVAILABLE, lines.collect())
 }
 
 async fn metrics(State(backend): State<ReplicaBackend>) -> impl IntoResponse {
@@ -237,6 +237,12 @@ fn metrics_text(backend: &ReplicaBackend) -> String {
         "counter",
         "Batches of reads of this node's clients that failed.",
         count(&counts.reads_failed),
+    );
+    put(
+        "disk_lag_milliseconds",
+        "gauge",
+        "How long the oldest write has been on its way to the disk.",
+        whole_ms(status.disk_lag),
     );
     put(
         "log_first_index",

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use raft_tokio::transport::TransportError;
 use raft_tokio::{
-    NodeId, Raft, RaftConfig, ReplicaStatus, StartError, StopReason, TcpTransport,
-    TcpTransportConfig, WalLogStore, WalLogStoreError, WalLogStoreOptions,
+    NodeId, Raft, RaftConfig, StartError, StopReason, TcpTransport, TcpTransportConfig,
+    WalLogStore, WalLogStoreError, WalLogStoreOptions,
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -27,9 +27,6 @@ use crate::server::{ClientLimits, serve_clients};
 use http::router;
 pub use http::{ProgressRow, StatusPage};
 pub use incarnation::IncarnationError;
-
-/// How long a leader that stops tries to hand its leadership over.
-const HAND_OVER: Duration = Duration::from_secs(2);
 
 /// How often a node looks whether its replica still runs.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -143,7 +140,7 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         () = serve_clients(clients, backend, config.clients, stop) => {}
         reason = failure(&raft) => return Err(ServeError::Stopped(reason)),
     }
-    hand_over(&raft).await;
+    // A leader hands over before it stops.
     match raft.shutdown().await.reason {
         StopReason::Shutdown => Ok(()),
         reason => Err(ServeError::Stopped(reason)),
@@ -166,28 +163,4 @@ async fn failure(raft: &Raft) -> StopReason {
             return reason;
         }
     }
-}
-
-/// Gives leadership to the follower that has most of the log, so that the
-/// others need not wait for an election. It is no harm if nobody takes it.
-async fn hand_over(raft: &Raft) {
-    let Some(to) = best_successor(&raft.status()) else {
-        return;
-    };
-    match tokio::time::timeout(HAND_OVER, raft.transfer_leadership(to)).await {
-        Ok(Ok(())) => tracing::info!(%to, "leadership was handed over"),
-        Ok(Err(error)) => tracing::info!(%to, %error, "leadership was not handed over"),
-        Err(_) => tracing::info!(%to, "leadership was not handed over in time"),
-    }
-}
-
-fn best_successor(status: &ReplicaStatus) -> Option<NodeId> {
-    if !status.is_leader() {
-        return None;
-    }
-    let voters = status.progress.iter().filter(|(id, progress)| {
-        *id != status.id && !progress.is_learner && progress.recent_active
-    });
-    let (id, _) = voters.max_by_key(|(_, progress)| progress.matched)?;
-    Some(*id)
 }
