@@ -3,12 +3,16 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use raft_tokio::core::{EntryId, Snapshot};
+use raft_tokio::log_store::{LogStoreError, LogWrite, StoredLog, WriteDone};
+use raft_tokio::transport::{Inbox, Packet};
 use raft_tokio::{
-    BoxError, LogIndex, MemoryLogStore, MemoryNetwork, NodeId, Raft, RaftConfig, SnapshotJob,
-    StateMachine,
+    BoxError, LogIndex, LogStore, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, Raft,
+    RaftConfig, SnapshotJob, StateMachine, Transport,
 };
 
 pub(crate) fn node_id(number: u64) -> NodeId {
@@ -28,7 +32,10 @@ impl StateMachine for Journal {
         Bytes::from(format!("{}:{text}", self.commands.len()))
     }
 
-    fn query(&mut self, _query: &Bytes) -> Bytes {
+    fn query(&mut self, query: &Bytes) -> Bytes {
+        if query == "all" {
+            return Bytes::from(self.commands.join(&b'\n'));
+        }
         Bytes::from(self.commands.len().to_string())
     }
 
@@ -47,10 +54,91 @@ impl StateMachine for Journal {
     }
 }
 
+/// A disk that can stop answering.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StallingLogStore {
+    inner: MemoryLogStore,
+    held: Arc<Mutex<Option<Vec<WriteDone>>>>,
+}
+
+impl StallingLogStore {
+    pub(crate) fn stall(&self) {
+        self.held.lock().unwrap().get_or_insert_default();
+    }
+
+    pub(crate) fn resume(&self) {
+        let held = self.held.lock().unwrap().take();
+        for done in held.into_iter().flatten() {
+            done.complete(Ok(()));
+        }
+    }
+
+    fn hold(&self, done: WriteDone) -> WriteDone {
+        let held = self.held.clone();
+        WriteDone::new(move |result| {
+            let mut held = held.lock().unwrap();
+            match &mut *held {
+                Some(waiting) => waiting.push(done),
+                None => done.complete(result),
+            }
+        })
+    }
+}
+
+impl LogStore for StallingLogStore {
+    fn load(&mut self) -> Result<StoredLog, LogStoreError> {
+        self.inner.load()
+    }
+
+    fn append(&mut self, write: LogWrite, done: WriteDone) {
+        let done = self.hold(done);
+        self.inner.append(write, done);
+    }
+
+    fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
+        let done = self.hold(done);
+        self.inner.compact(snapshot, compact_to, done);
+    }
+}
+
+/// Who is reached where, as a replica told its transport.
+pub(crate) type Peers = Arc<Mutex<BTreeMap<NodeId, Option<String>>>>;
+
+/// Remembers what it was told about peers.
+#[derive(Debug)]
+struct RecordingTransport {
+    inner: MemoryTransport,
+    peers: Peers,
+}
+
+impl Transport for RecordingTransport {
+    fn start(&mut self, inbox: Inbox) {
+        self.inner.start(inbox);
+    }
+
+    fn send(&mut self, to: NodeId, packet: Packet) {
+        self.inner.send(to, packet);
+    }
+
+    fn flush(&mut self) {
+        self.inner.flush();
+    }
+
+    fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
+        let address = address.map(ToOwned::to_owned);
+        self.peers.lock().unwrap().insert(id, address);
+    }
+
+    fn stop(&mut self) {
+        self.inner.stop();
+    }
+}
+
 pub(crate) struct Cluster {
     network: MemoryNetwork,
     rafts: BTreeMap<u64, Raft>,
-    stores: BTreeMap<u64, MemoryLogStore>,
+    stores: BTreeMap<u64, StallingLogStore>,
+    peers: BTreeMap<u64, Peers>,
     voters: Vec<NodeId>,
     configure: Box<dyn Fn(&mut RaftConfig)>,
 }
@@ -69,6 +157,7 @@ impl Cluster {
             network: MemoryNetwork::new(),
             rafts: BTreeMap::new(),
             stores: BTreeMap::new(),
+            peers: BTreeMap::new(),
             voters: voters.clone(),
             configure: Box::new(configure),
         };
@@ -84,7 +173,10 @@ impl Cluster {
         config.seed = id;
         (self.configure)(&mut config);
         let store = self.stores.entry(id).or_default().clone();
-        let transport = self.network.join(node_id(id));
+        let transport = RecordingTransport {
+            inner: self.network.join(node_id(id)),
+            peers: self.peers.entry(id).or_default().clone(),
+        };
         let raft = Raft::start(config, Journal::default(), store, transport)
             .await
             .expect("the replica starts");
@@ -101,6 +193,21 @@ impl Cluster {
     pub(crate) async fn restart(&mut self, id: u64) -> Raft {
         self.raft(id).shutdown().await;
         self.spawn(id, self.voters.clone()).await
+    }
+
+    /// Forgets every handle to a server.
+    pub(crate) fn drop_handles(&mut self, id: u64) {
+        self.rafts.remove(&id);
+    }
+
+    pub(crate) fn disk(&self, id: NodeId) -> &StallingLogStore {
+        &self.stores[&id.get()]
+    }
+
+    /// Where `id` thinks that `peer` is reached: `None` if it was told nothing,
+    /// `Some(None)` if it was told to forget it.
+    pub(crate) fn address(&self, id: u64, peer: NodeId) -> Option<Option<String>> {
+        self.peers[&id].lock().unwrap().get(&peer).cloned()
     }
 
     pub(crate) fn network(&self) -> &MemoryNetwork {
