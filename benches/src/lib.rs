@@ -1,1 +1,9 @@
-//! raft-benches.
+//! What the benches share: a load on three synchronous nodes, and clusters of
+//! replicas in this process. See `docs/PERFORMANCE.md`.
+
+mod replicas;
+mod trio;
+
+// The public interface is:
+pub use replicas::{Counter, run_clients, start_in_memory, start_with};
+pub use trio::{TRIO_LOG_ENTRIES_KEPT, Trio};
