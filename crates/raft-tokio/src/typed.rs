@@ -377,4 +377,11 @@ mod tests {
         assert_eq!(Typed::<Log>::decode_reply(b"7"), Err(CodecError::Foreign));
         assert_eq!(*machine.state.read().unwrap(), Log(vec!["a".to_owned()]));
     }
+
+    #[test]
+    #[should_panic(expected = "the command at index 2 cannot be read")]
+    fn a_command_that_cannot_be_read_is_not_skipped() {
+        let mut machine = Typed::new(Log(Vec::new()));
+        machine.apply(LogIndex::new(2), &Bytes::from_static(b"foreign"));
+    }
 }

@@ -1,6 +1,8 @@
 //! The examples do what they say. Cargo builds them together with the tests of
 //! this package; each is run as a process of its own.
 
+#![cfg(feature = "serde")]
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
