@@ -701,6 +701,15 @@ fn matches_followers(leader: &Sighting, all: &[Sighting]) -> Result<(), Violatio
             continue;
         }
         let matched = progress.matched;
+        // A new leader counts its log as matched before all of it is durable:
+        // nothing commits before an entry of its own term does (Raft §5.4.2).
+        let is_of_its_term = leader
+            .log
+            .entry(matched)
+            .is_some_and(|entry| entry.term() == leader.hard_state.term);
+        if *id == leader.node && !is_of_its_term {
+            continue;
+        }
         let is_there = follower.durable.last().index >= matched;
         let is_same = leader
             .log

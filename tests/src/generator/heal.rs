@@ -10,6 +10,7 @@ use raft_core::{Flow, NodeId, RoleKind};
 
 use super::run::{Failure, Run, Step, Unwell};
 use crate::environment::Node;
+use crate::invariants::Sighting;
 
 /// In which a healed cluster must get well.
 const ROUNDS_MAX: usize = 100;
@@ -57,6 +58,7 @@ pub(super) fn heal(run: &mut Run) -> Result<(), Failure> {
     }
     match what {
         None => Ok(()),
+        Some(Unwell::NoLeader) if is_stranded(run) => Ok(()),
         Some(what) => Err(Failure::NotLive {
             rounds: ROUNDS_MAX,
             what,
@@ -99,6 +101,26 @@ fn leader(run: &Run) -> Option<&Node> {
         .iter()
         .filter(|node| node.raw.role() == RoleKind::Leader)
         .max_by_key(|node| node.raw.term())
+}
+
+/// A leader that applied its own removal and stepped down at once may leave
+/// members behind that need its vote, since they have not heard that it is
+/// removed. If its log ends with an entry that they lack, it votes for nobody.
+/// So it is in etcd with `StepDownOnRemoval`; only users can help.
+fn is_stranded(run: &Run) -> bool {
+    let nodes = run.environment().nodes();
+    let last = |node: &Node| Sighting::of(node).log.last();
+    nodes.iter().any(|removed| {
+        let membership = removed.raw.membership();
+        let members = membership.ids();
+        removed.raw.config().step_down_on_removal
+            && !members.is_empty()
+            && !membership.voters().contains(removed.id())
+            && nodes
+                .iter()
+                .filter(|node| members.contains(&node.id()))
+                .all(|member| !last(member).is_up_to_date_with(last(removed)))
+    })
 }
 
 fn awaited(leader: &Node) -> impl Iterator<Item = NodeId> {

@@ -114,7 +114,9 @@ fn settings(rng: &mut Rng, writes: Writes) -> String {
         let bytes = rng.u64(0..80);
         words.push(format!("max-size-per-msg={bytes}"));
         if rng.bool() {
-            words.push(format!("max-inflight-bytes={}", bytes + rng.u64(0..60)));
+            // A window of no bytes would let nothing through.
+            let window = (bytes + rng.u64(0..60)).max(1);
+            words.push(format!("max-inflight-bytes={window}"));
         }
     }
     if rng.u8(0..100) < 20 {
