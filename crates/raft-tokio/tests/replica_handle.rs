@@ -12,7 +12,7 @@ use bytes::Bytes;
 use raft_tokio::{
     ChangeMembershipError, ProposeError, Raft, ReadError, RoleKind, Term, Unfit, Waiting,
 };
-use support::{Cluster, node_id};
+use support::{Address, Cluster, node_id};
 use tokio::time::Instant;
 
 /// Polls a future so often, letting everybody else work in between, and drops
@@ -461,8 +461,11 @@ async fn a_server_comes_listens_votes_and_goes() {
     leader.propose("one").await.unwrap();
     let four = node_id(4);
     let joined = cluster.join(4).await;
-    let address = Some("four:7000".to_owned());
-    let members = leader.add_learner(four, address.clone()).await.unwrap();
+    let address = "four:7000".to_owned();
+    let members = leader
+        .add_learner(four, Some(address.clone()))
+        .await
+        .unwrap();
     assert_eq!(members.learners, [four]);
     let again = leader.add_learner(four, None).await;
     assert_eq!(
@@ -476,7 +479,7 @@ async fn a_server_comes_listens_votes_and_goes() {
     assert_eq!(applied_commands(&joined).await, ["one"]);
     // Everybody knows the address.
     for id in 1..=3 {
-        assert_eq!(cluster.address(id, four), Some(address.clone()));
+        assert_eq!(cluster.address(id, four), Address::At(address.clone()));
     }
     let members = leader.remove(four).await.unwrap();
     assert_eq!(members.voters.len(), 3);
@@ -489,7 +492,7 @@ async fn a_server_comes_listens_votes_and_goes() {
     assert_eq!(joined.query("len").await, Err(ReadError::NotMember));
     tokio::time::sleep(Duration::from_secs(2)).await;
     for id in 1..=3 {
-        assert_eq!(cluster.address(id, four), Some(None));
+        assert_eq!(cluster.address(id, four), Address::Forgotten);
     }
     leader.propose("two").await.unwrap();
 }
@@ -552,6 +555,17 @@ async fn the_whole_cluster_moves_to_other_servers() {
     assert_eq!(same.voters, new);
     let both = now.set_members(&new, &new[..1]).await.unwrap_err();
     assert_eq!(both, ChangeMembershipError::VoterAndLearner { id: new[0] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_by_a_leader_that_is_cut_off_ends() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    cluster.network().isolate(leader.id());
+    let transfer = leader.transfer_leadership(follower.id());
+    let outcome = tokio::time::timeout(Duration::from_secs(10), transfer).await;
+    assert!(outcome.expect("it ends").is_err());
 }
 
 // ── reads ────────────────────────────────────────────────────────────────────

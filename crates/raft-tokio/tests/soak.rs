@@ -282,7 +282,7 @@ async fn whatever_happens_every_call_ends_and_tells_the_truth() {
             "{name} was applied twice"
         );
     }
-    let ledger = world.ledger.lock().unwrap();
+    let ledger = std::mem::take(&mut *world.ledger.lock().unwrap());
     for (name, at) in &ledger.applied {
         assert_eq!(
             places.get(name.as_str()),

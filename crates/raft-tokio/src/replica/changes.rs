@@ -27,6 +27,7 @@ struct PendingChange {
 struct PendingTransfer {
     to: NodeId,
     term: Term,
+    since_tick: u64,
     reply: TransferReply,
 }
 
@@ -97,9 +98,20 @@ impl Changes {
     }
 
     /// A transfer to `to` was begun in `term`.
-    pub(super) fn await_transfer(&mut self, to: NodeId, term: Term, reply: TransferReply) {
+    pub(super) fn await_transfer(
+        &mut self,
+        to: NodeId,
+        term: Term,
+        since_tick: u64,
+        reply: TransferReply,
+    ) {
         self.end_transfer(Err(TransferError::Superseded));
-        self.transfer = Some(PendingTransfer { to, term, reply });
+        self.transfer = Some(PendingTransfer {
+            to,
+            term,
+            since_tick,
+            reply,
+        });
     }
 
     fn end_transfer(&mut self, result: Result<(), TransferError>) {
@@ -142,6 +154,14 @@ impl Changes {
             .is_some_and(|change| change.since_tick < tick || change.reply.is_closed())
         {
             self.fail_change(ProposeError::OutcomeUnknown);
+        }
+        // A leader that was deposed and hears of nobody never learns the end.
+        if self
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| transfer.since_tick < tick)
+        {
+            self.end_transfer(Err(TransferError::NotLeader { leader: None }));
         }
     }
 

@@ -322,7 +322,8 @@ impl ReplicaHost {
             let _ = reply.send(Err(TransferError::NotVoter { to }));
             return;
         }
-        self.changes.await_transfer(to, node.term(), reply);
+        let now = self.now();
+        self.changes.await_transfer(to, node.term(), now, reply);
         self.hand_over(node, to);
     }
 

@@ -104,6 +104,14 @@ impl LogStore for StallingLogStore {
 /// Who is reached where, as a replica told its transport.
 pub(crate) type Peers = Arc<Mutex<BTreeMap<NodeId, Option<String>>>>;
 
+/// What a replica told its transport about a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    NeverTold,
+    Forgotten,
+    At(String),
+}
+
 /// Remembers what it was told about peers.
 #[derive(Debug)]
 struct RecordingTransport {
@@ -204,10 +212,13 @@ impl Cluster {
         &self.stores[&id.get()]
     }
 
-    /// Where `id` thinks that `peer` is reached: `None` if it was told nothing,
-    /// `Some(None)` if it was told to forget it.
-    pub(crate) fn address(&self, id: u64, peer: NodeId) -> Option<Option<String>> {
-        self.peers[&id].lock().unwrap().get(&peer).cloned()
+    /// What `id` was told about where `peer` is reached.
+    pub(crate) fn address(&self, id: u64, peer: NodeId) -> Address {
+        match self.peers[&id].lock().unwrap().get(&peer) {
+            None => Address::NeverTold,
+            Some(None) => Address::Forgotten,
+            Some(Some(address)) => Address::At(address.clone()),
+        }
     }
 
     pub(crate) fn network(&self) -> &MemoryNetwork {
