@@ -13,7 +13,7 @@
 //! | one node: listeners, log, transport, replica | [`serve`] |
 //! | a cluster of child processes on loopback | [`cluster`] |
 //! | a load, a killed leader, and a check that nothing is lost | [`demo`] |
-//! | throughput and latency | [`bench`] |
+//! | throughput and latency | [`mod@bench`] |
 //! | the command line | [`cli`] |
 
 pub mod bench;

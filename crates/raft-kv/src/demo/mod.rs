@@ -4,8 +4,8 @@
 //! killed and brought back again and again, at the end all nodes killed at once:
 //! and then the check that everything that was acknowledged is there.
 //!
-//! What counts as a fault is in [`load`], where each reply is checked, and in
-//! [`report`], where the result is judged.
+//! What counts as a fault is in `load.rs`, where each reply is checked, and in
+//! `report.rs`, where the result is judged.
 
 mod availability;
 mod load;

@@ -1,6 +1,6 @@
 //! # The Redis serialization protocol, version 2
 //!
-//! What clients send ([`request`]), what they are answered ([`reply`]). Both
+//! What clients send (`request.rs`), what they are answered (`reply.rs`). Both
 //! are pure functions of bytes: no socket is in here.
 //! Source: <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 

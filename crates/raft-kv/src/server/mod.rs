@@ -1,7 +1,7 @@
 //! # The server for Redis clients
 //!
 //! Owns the listening socket and how many clients there are. Each client has a
-//! task of its own ([`connection`]); what their requests mean is in [`command`];
+//! task of its own (`connection.rs`); what their requests mean is in `command.rs`;
 //! who does them is a [`Backend`], which is the replica.
 
 mod backend;
