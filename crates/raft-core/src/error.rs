@@ -115,6 +115,10 @@ pub enum Misbehaved {
     /// A heartbeat's answer carries a read round that was never started.
     #[error("the heartbeat's answer carries an unknown read round")]
     UnknownReadRound,
+    /// A term or index that no cluster reaches: counting on from it could
+    /// overflow.
+    #[error("the message has a term or an index that no cluster reaches")]
+    OutOfRange,
     /// The configuration in a snapshot contradicts itself.
     #[error("the snapshot's configuration is impossible")]
     BadConfState,
@@ -189,6 +193,24 @@ pub enum StartError {
         first: LogIndex,
         /// The last index of the log.
         last: LogIndex,
+    },
+    /// The stored term or log ends where no cluster gets to.
+    #[error("the stored term {term} or last index {last} is one that no cluster reaches")]
+    OutOfRange {
+        /// The stored term.
+        term: Term,
+        /// The last index of the log.
+        last: LogIndex,
+    },
+    /// The stored term is earlier than that of the last entry: the hard state
+    /// was lost, and with it perhaps a vote. (Only with
+    /// [`OddMessages::Refuse`](crate::OddMessages).)
+    #[error("the stored term {term} is earlier than the last entry's, {last}; a vote may be lost")]
+    TermBehindLog {
+        /// The stored term.
+        term: Term,
+        /// The term of the last entry.
+        last: Term,
     },
     /// `Config::applied` is not between the start of the log and the commit
     /// index.

@@ -51,6 +51,9 @@ pub(crate) fn validate<S: Storage>(
         (false, Term::ZERO) if refuses_odd => return Err(Misbehaved::TermZero),
         (false, _) => {}
     }
+    if is_out_of_range(message) {
+        return Err(Misbehaved::OutOfRange);
+    }
     if message.body.is_response() && message.from == common.id() {
         return Err(Misbehaved::FromSelf);
     }
@@ -130,13 +133,18 @@ fn has_no_term(message: &Message) -> bool {
     message.term == Term::ZERO
 }
 
+/// Whether counting on from what the message says could overflow.
+fn is_out_of_range(message: &Message) -> bool {
+    let last = match &message.body {
+        Body::Append { prev, entries, .. } => prev.index.plus(entries.count()),
+        Body::Snapshot(snapshot) => snapshot.metadata.index,
+        _ => LogIndex::ZERO,
+    };
+    message.term > Term::MAX || last > LogIndex::MAX
+}
+
 /// A leader's entries follow `prev`, without gaps (which [`Entries`] guarantees).
 fn validate_indexes(prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
-    if prev.index.get().checked_add(entries.count()).is_none() {
-        return Err(Misbehaved::EntriesNotAfterPrev {
-            expected: prev.index,
-        });
-    }
     let expected = prev.index.next();
     match entries.first() {
         Some(first) if first.index() != expected => {

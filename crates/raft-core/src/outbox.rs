@@ -14,7 +14,7 @@
 //! - Owns: messages to send, answers that wait, reads that are done.
 //! - Source: thesis §3.8, §10.2.1; etcd `raft.send`.
 
-use alloc::vec::Vec;
+use alloc::vec::{Drain, Vec};
 
 use crate::ready::{AfterAppend, ReadState};
 use crate::types::{Body, Message};
@@ -54,8 +54,9 @@ impl Outbox {
         core::mem::take(&mut self.now)
     }
 
-    pub(crate) fn take_after_append(&mut self) -> Vec<AfterAppend> {
-        core::mem::take(&mut self.after_append)
+    /// Takes out what waits, and keeps its room for what comes next.
+    pub(crate) fn drain_after_append(&mut self) -> Drain<'_, AfterAppend> {
+        self.after_append.drain(..)
     }
 
     pub(crate) fn take_read_states(&mut self) -> Vec<ReadState> {

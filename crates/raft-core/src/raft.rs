@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::campaign;
 use crate::common::{Candidacy, Common, LostEntries};
-use crate::config::{Config, StorageWrites};
+use crate::config::{Config, OddMessages, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, StartError, StepError};
 use crate::gate::{self, Verdict};
 use crate::log::{Appliable, RaftLog};
@@ -57,6 +57,19 @@ impl<S: Storage> Raft<S> {
         let mut log = RaftLog::new(storage, config.committed_bytes_max(), appliable);
         let hard_state = initial.hard_state;
         let (first, last) = (log.first_index(), log.last_index());
+        let term = hard_state.term;
+        if term > Term::MAX || last > LogIndex::MAX {
+            return Err(StartError::OutOfRange { term, last });
+        }
+        let last_term = log.last_id()?.term;
+        let refuses_odd = config.odd_messages == OddMessages::Refuse;
+        // A log that was set up by hand is of term 1, without a hard state.
+        if refuses_odd && last_term > term.max(Term::new(1)) {
+            return Err(StartError::TermBehindLog {
+                term,
+                last: last_term,
+            });
+        }
         if !hard_state.is_empty() {
             let commit = hard_state.commit;
             if commit < log.committed() || commit > last {

@@ -17,9 +17,11 @@
 //! - Owns: the node, and what was last reported of it.
 //! - Source: etcd `RawNode`.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::check::BrokenInvariant;
 use crate::common::{Candidacy, LostEntries};
@@ -76,7 +78,8 @@ pub struct RawNode<S> {
 /// What [`RawNode::advance`] hands back.
 #[derive(Debug)]
 struct Outstanding {
-    acks: Vec<SelfAck>,
+    /// Rarely more than the own entries and what became stable.
+    acks: SmallVec<[SelfAck; 2]>,
     applied: Option<AppliedMark>,
 }
 
@@ -399,15 +402,15 @@ impl<S: Storage> RawNode<S> {
             responses: Vec::new(),
         };
         let mut outstanding = Outstanding {
-            acks: Vec::new(),
+            acks: SmallVec::new(),
             applied: None,
         };
         let asynchronous = common.config.storage_writes == StorageWrites::Asynchronous;
-        let after_append = common.outbox.take_after_append();
+        let after_append = common.outbox.drain_after_append();
         let is_empty = append.hard_state.is_none()
             && append.entries.is_empty()
             && append.snapshot.is_none()
-            && after_append.is_empty();
+            && after_append.len() == 0;
         let mut acknowledge = |ack: SelfAck, responses: &mut Vec<AppendOutcome>| {
             if asynchronous {
                 responses.push(AppendOutcome::Receipt(AppendReceipt(ack)));
@@ -461,7 +464,7 @@ impl<S: Storage> RawNode<S> {
     /// What the write that is about to be handed out makes stable.
     fn stable_mark(&mut self) -> Result<Option<StableMark>, Halted> {
         let log = &self.raft.common.log;
-        let snapshot = log.unstable().next_snapshot().cloned();
+        let snapshot = log.unstable().next_snapshot().cloned().map(Box::new);
         let last = if log.unstable().has_entries() {
             let last = log.last_id();
             Some(self.raft.guard(last)?)

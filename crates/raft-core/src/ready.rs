@@ -6,6 +6,7 @@
 //!
 //! - Source: etcd `raft.Ready`, `MsgStorageAppend`, `MsgStorageApply`.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use bytes::Bytes;
@@ -138,7 +139,7 @@ impl AppendReceipt {
             SelfAck::Stable(mark) => ReceiptKind::Stable {
                 term: mark.term,
                 last: mark.last,
-                snapshot: mark.snapshot.as_ref(),
+                snapshot: mark.snapshot.as_deref(),
             },
         }
     }
@@ -233,7 +234,8 @@ impl SelfAck {
 pub(crate) struct StableMark {
     pub(crate) term: Term,
     pub(crate) last: Option<EntryId>,
-    pub(crate) snapshot: Option<Snapshot>,
+    /// Boxed, because it is rare, and marks are moved often.
+    pub(crate) snapshot: Option<Box<Snapshot>>,
 }
 
 /// How far the state machine is, and what that gives back.

@@ -103,18 +103,17 @@ fn leader(run: &Run) -> Option<&Node> {
         .max_by_key(|node| node.raw.term())
 }
 
-/// A leader that applied its own removal and stepped down at once may leave
-/// members behind that need its vote, since they have not heard that it is
-/// removed. If its log ends with an entry that they lack, it votes for nobody.
-/// So it is in etcd with `StepDownOnRemoval`; only users can help.
+/// Who applied its own removal does not campaign any more. The voters that have
+/// not heard of it may still need its vote; if its log ends with an entry that
+/// they lack, it votes for none of them. So it is in etcd, where configurations
+/// count once they are applied; only users can help.
 fn is_stranded(run: &Run) -> bool {
     let nodes = run.environment().nodes();
     let last = |node: &Node| Sighting::of(node).log.last();
     nodes.iter().any(|removed| {
         let membership = removed.raw.membership();
-        let members = membership.ids();
-        removed.raw.config().step_down_on_removal
-            && !members.is_empty()
+        let members = membership.voters().ids();
+        !members.is_empty()
             && !membership.voters().contains(removed.id())
             && nodes
                 .iter()

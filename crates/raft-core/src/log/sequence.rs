@@ -156,32 +156,35 @@ impl EntrySequence {
     /// `bytes_max` of encoding but one at least (etcd `limitSize`). Looks at no
     /// more entries than it returns, and one.
     pub fn limited_between(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
-        if bytes_max == u64::MAX {
-            return self.between(low, high);
-        }
-        let mut bytes = 0_u64;
-        let mut end = low;
+        let mut limited = Entries::new();
         let Some(start) = self.run_at(low.max(self.first)) else {
-            return Entries::new();
+            return limited;
         };
-        'runs: for run in self.runs.iter().skip(start) {
+        let mut bytes = 0_u64;
+        for run in self.runs.iter().skip(start) {
             let Some(part) = run.between(low, high) else {
                 break;
             };
             let sum = bytes.saturating_add(part.encoded_bytes());
             if sum <= bytes_max {
                 bytes = sum;
-                end = part.next_index();
+                limited.push_run(part);
                 continue;
             }
+            let mut end = part.first_index();
             for entry in part.entries() {
                 bytes = bytes.saturating_add(entry.encoded_len());
-                if bytes > bytes_max && end > low {
-                    break 'runs;
+                let is_first = limited.is_empty() && end == part.first_index();
+                if bytes > bytes_max && !is_first {
+                    break;
                 }
                 end = entry.index().next();
             }
+            if let Some(part) = part.between(part.first_index(), end) {
+                limited.push_run(part);
+            }
+            break;
         }
-        self.between(low, end)
+        limited
     }
 }

@@ -161,9 +161,10 @@ impl Unstable {
         } else {
             self.in_progress.min(first)
         };
-        if first <= self.offset() {
+        if first < self.offset() {
             self.entries = EntrySequence::starting_at(first);
         }
+        // Cuts off what is replaced, and keeps its room.
         self.entries.append(entries);
     }
 

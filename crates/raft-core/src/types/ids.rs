@@ -16,6 +16,10 @@ impl Term {
     /// imaginary first one has it.
     pub const ZERO: Self = Self(0);
 
+    /// The latest term that is taken from a peer or a disk. No cluster reaches
+    /// it, and campaigns can go on from there without an overflow.
+    pub const MAX: Self = Self(u64::MAX >> 1);
+
     /// The term with this number.
     pub const fn new(number: u64) -> Self {
         Self(number)
@@ -47,6 +51,10 @@ pub struct LogIndex(u64);
 impl LogIndex {
     /// The position before the first entry.
     pub const ZERO: Self = Self(0);
+
+    /// The last position that is taken from a peer or a disk. No log reaches
+    /// it, and entries can be appended behind it without an overflow.
+    pub const MAX: Self = Self(u64::MAX >> 1);
 
     /// The position with this number.
     pub const fn new(number: u64) -> Self {

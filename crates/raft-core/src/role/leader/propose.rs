@@ -14,7 +14,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Leader;
+use super::reconfig::ConfChangeGate;
 use crate::common::Common;
+use crate::config::OddMessages;
 use crate::error::{ConfChangeRefusal, ProposeError};
 use crate::storage::{Storage, StorageError};
 use crate::types::{Entries, Entry, EntryType, LogIndex, Proposal, Term};
@@ -95,8 +97,18 @@ impl Leader {
         if let Some(to) = self.transferee() {
             return Err(ProposeError::TransferInProgress { to }.into());
         }
-        let refused = self.gate_conf_changes(common, &proposals)?;
-        let appended = self.append(common, proposals, &refused)?;
+        let pending = self.conf_changes.pending();
+        let appended = self
+            .gate_conf_changes(common, &proposals)
+            .map_err(NotAppended::from)
+            .and_then(|refused| self.append(common, proposals, &refused));
+        // What was admitted and then refused with its batch is not pending.
+        // (etcd waits for it all the same.)
+        let exact = common.config.odd_messages == OddMessages::Take;
+        if !exact && matches!(appended, Err(NotAppended::Refused(_))) {
+            self.conf_changes = ConfChangeGate::pending_until(pending);
+        }
+        let appended = appended?;
         self.broadcast_append(common)?;
         Ok(appended)
     }

@@ -1,0 +1,46 @@
+//! # The paper, sentence by sentence
+//!
+//! One file per section of the Raft paper (extended version) and of the thesis;
+//! each test proves a sentence of it, in our words.
+
+mod s5_1_terms;
+mod s5_2_election;
+mod s5_3_replication;
+mod s5_4_safety;
+mod s6_membership;
+mod s7_snapshots;
+mod s8_clients;
+mod thesis_3_10_transfer;
+mod thesis_6_2_check_quorum;
+mod thesis_6_4_reads;
+mod thesis_9_6_pre_vote;
+
+use raft_core::{Body, Config, Message, Round};
+
+use crate::support::{id, term};
+
+/// The paper's own protocol: no pre-vote, no check of the quorum.
+fn plain(mut config: Config) -> Config {
+    config.check_quorum = false;
+    config.pre_vote = false;
+    config
+}
+
+fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
+    Message {
+        to: id(to),
+        from: id(from),
+        term: term(in_term),
+        body,
+    }
+}
+
+fn asks_for_vote(body: &Body) -> bool {
+    matches!(
+        body,
+        Body::RequestVote {
+            round: Round::Vote,
+            ..
+        }
+    )
+}
