@@ -8,7 +8,7 @@
 //! | `handle.rs` | what users call: start, reads, transfers, watching, stopping |
 //! | `propose.rs` | what users call: proposals in all their forms |
 //! | `members.rs` | what users call: changes of the members |
-//! | `host.rs` | the loop's host: takes requests, carries Readys out |
+//! | `host/` | the loop's host: takes requests, carries Readys out |
 //! | `waiters.rs` | who waits for which entry |
 //! | `reads.rs` | who waits for which read round |
 //! | `forwards.rs` | who waits for which answer of the leader |

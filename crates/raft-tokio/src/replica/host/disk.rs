@@ -1,0 +1,241 @@
+//! # Writes under way
+//!
+//! What was handed to the log store and is not done. Once a write is done the
+//! view of the log follows, and its receipts and messages go out. A disk that
+//! does not answer is noticed here, and leading is left to others.
+//!
+//! - Owns: the writes, in order, and when one was last done.
+//! - Emits: writes, receipts, the messages that had to wait for the disk.
+//! - Source: thesis §10.2.1 (the leader's write runs beside replication).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use raft_core::{AppendOutcome, Candidacy, Entries, HardState, RoleKind, Snapshot, StorageAppend};
+
+use super::leadership::{Successor, successor};
+use super::{Node, ReplicaHost};
+use crate::error::ProposeError;
+use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone};
+use crate::replica::apply::ApplyWork;
+use crate::replica::request::Event;
+use crate::task::StopReason;
+
+/// A write of a Ready that was handed to the log store.
+#[derive(Debug)]
+struct PendingWrite {
+    hard_state: Option<HardState>,
+    entries: Entries,
+    snapshot: Option<Snapshot>,
+    responses: Vec<AppendOutcome>,
+    since_tick: u64,
+}
+
+/// Whether the disk keeps up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DiskState {
+    #[default]
+    Working,
+    /// It has finished nothing for an election timeout.
+    Stalled,
+}
+
+/// The writes that are not done, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct Writes {
+    pending: VecDeque<PendingWrite>,
+    /// The number of the oldest in `pending`.
+    first: u64,
+    /// The tick in which a write was last done.
+    done_tick: u64,
+    disk: DiskState,
+}
+
+impl Writes {
+    /// Puts a write behind the others, and says its number.
+    fn push(&mut self, write: PendingWrite) -> u64 {
+        let number = self.first + u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        self.pending.push_back(write);
+        number
+    }
+
+    /// Takes out the oldest write if it is one of those up to `number`, all of
+    /// which are done: writes are done in order.
+    fn take_done(&mut self, number: u64) -> Option<PendingWrite> {
+        if self.first > number {
+            return None;
+        }
+        let write = self.pending.pop_front()?;
+        self.first += 1;
+        Some(write)
+    }
+
+    /// For how many ticks the disk has owed an answer and given none.
+    fn quiet_ticks(&self, now: u64) -> u64 {
+        self.pending.front().map_or(0, |oldest| {
+            now.saturating_sub(oldest.since_tick.max(self.done_tick))
+        })
+    }
+
+    /// How many ticks old the oldest write is.
+    fn lag_ticks(&self, now: u64) -> u64 {
+        self.pending
+            .front()
+            .map_or(0, |oldest| now.saturating_sub(oldest.since_tick))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    pub(super) fn is_stalled(&self) -> bool {
+        self.disk == DiskState::Stalled
+    }
+}
+
+impl ReplicaHost {
+    pub(super) fn write(&mut self, append: StorageAppend, must_sync: bool) {
+        let StorageAppend {
+            hard_state,
+            entries,
+            snapshot,
+            responses,
+        } = append;
+        let write = LogWrite {
+            hard_state,
+            entries: entries.clone(),
+            snapshot: snapshot.clone(),
+            durability: if must_sync || snapshot.is_some() {
+                Durability::Synced
+            } else {
+                Durability::Ordered
+            },
+        };
+        if let Some(snapshot) = &snapshot {
+            self.snapshots.on_received(snapshot.metadata.index);
+        }
+        let sequence = self.writes.push(PendingWrite {
+            hard_state,
+            entries,
+            snapshot,
+            responses,
+            since_tick: self.now(),
+        });
+        let events = self.events.clone();
+        let done = WriteDone::new(move |result| {
+            // A loop that is gone no longer waits.
+            let _ = events.send(Event::Written { sequence, result });
+        });
+        self.log.append(write, done);
+    }
+
+    pub(super) fn on_written(
+        &mut self,
+        node: &mut Node,
+        sequence: u64,
+        result: Result<(), LogStoreError>,
+    ) {
+        if let Err(error) = result {
+            self.on_store_failed(node, &error);
+            return;
+        }
+        self.writes.done_tick = self.now();
+        while let Some(write) = self.writes.take_done(sequence) {
+            self.on_appended(node, write);
+        }
+    }
+
+    /// What is on the disk is unknown now, and only a restart can tell.
+    pub(super) fn on_store_failed(&mut self, node: &Node, error: &dyn std::fmt::Display) {
+        tracing::error!(node = %node.id(), %error, "a write failed; this node stops");
+        self.control
+            .set_reason(StopReason::Storage(error.to_string()));
+        self.control.stop();
+    }
+
+    fn on_appended(&mut self, node: &mut Node, write: PendingWrite) {
+        let PendingWrite {
+            hard_state,
+            entries,
+            snapshot,
+            responses,
+            since_tick: _,
+        } = write;
+        let storage = node.storage_mut();
+        if let Some(snapshot) = snapshot {
+            let index = snapshot.metadata.index;
+            if storage.apply_snapshot(snapshot.clone()).is_ok() {
+                for waiter in self.waiters.take_up_to(index) {
+                    self.refuse(waiter, ProposeError::OutcomeUnknown);
+                }
+                self.snapshots.on_installed(index);
+                self.handed_out = index;
+                // A state machine that has failed has said so in another event.
+                let _ = self.apply.send(ApplyWork::Restore(snapshot));
+            }
+        }
+        if let Err(error) = node.storage_mut().append(entries) {
+            self.on_store_failed(node, &error);
+            return;
+        }
+        if let Some(hard_state) = hard_state {
+            node.storage_mut().set_hard_state(hard_state);
+        }
+        for response in responses {
+            match response {
+                AppendOutcome::Send(message) => self.send(message),
+                AppendOutcome::Receipt(receipt) => {
+                    // That this server is no longer a member is no news here.
+                    let _ = node.persisted(receipt);
+                }
+            }
+        }
+    }
+
+    /// A leader whose disk does not answer holds everybody up: it hands over, or
+    /// stops leading, and does not campaign before the disk works again.
+    pub(super) fn watch_disk(&mut self, node: &mut Node, now: u64) {
+        let patience = u64::from(self.config.election_ticks);
+        let quiet = self.writes.quiet_ticks(now);
+        let is_alone = node.membership().voters().is_singleton();
+        match self.writes.disk {
+            DiskState::Working if quiet >= patience => {
+                self.writes.disk = DiskState::Stalled;
+                tracing::warn!(node = %node.id(), term = %node.term(), ticks = quiet,
+                    "the disk has finished nothing for an election timeout; \
+                     this node leaves leading to others");
+                if is_alone {
+                    // There are no others.
+                    return;
+                }
+                node.set_candidacy(Candidacy::Withheld);
+                if node.role() == RoleKind::Leader {
+                    match successor(node, Successor::CaughtUp) {
+                        Some(to) => self.hand_over(node, to),
+                        None => node.step_down(),
+                    }
+                }
+            }
+            DiskState::Stalled if quiet < patience => {
+                self.writes.disk = DiskState::Working;
+                tracing::info!(node = %node.id(), term = %node.term(), "the disk works again");
+                node.set_candidacy(Candidacy::Allowed);
+            }
+            // The hand-over failed.
+            DiskState::Stalled if quiet >= 2 * patience && !is_alone => node.step_down(),
+            DiskState::Working | DiskState::Stalled => {}
+        }
+    }
+
+    /// How old the oldest write is that is not done.
+    pub(super) fn disk_lag(&self) -> Duration {
+        let ticks = self.writes.lag_ticks(self.now());
+        self.config
+            .tick
+            .saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+    }
+}

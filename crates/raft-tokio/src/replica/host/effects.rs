@@ -1,0 +1,118 @@
+//! # Carrying a Ready out
+//!
+//! Messages go out at once, writes to the log store, committed entries to the
+//! state machine, confirmed reads to whoever waits.
+//!
+//! Between a Ready and the hand-over of its effects there is no await, so no
+//! effect can be lost to a cancellation.
+//!
+//! - Owns: nothing.
+//! - Source: etcd `etcdserver/raft.go` (the Ready loop), thesis §10.2.1.
+
+use raft_core::{Body, Entries, EntryType, Message, Ready, RoleKind, SnapshotOutcome};
+
+use super::{Node, ReplicaHost};
+use crate::error::ProposeError;
+use crate::replica::apply::{AppliedBatch, ApplyWork};
+
+impl ReplicaHost {
+    pub(super) fn carry_out(&mut self, node: &mut Node, ready: Ready) {
+        for message in ready.messages {
+            if Self::is_stale_snapshot(&message) {
+                // Not again before the next heartbeat; by then there is one.
+                node.report_snapshot(message.to, SnapshotOutcome::Failed);
+                self.begin_snapshot();
+            } else {
+                self.send(message);
+            }
+        }
+        if let Some(append) = ready.append {
+            self.write(append, ready.must_sync);
+        }
+        if let Some(apply) = ready.apply {
+            self.hand_out(node, &apply.entries, apply.receipt);
+        }
+        for read in ready.read_states {
+            let asked = self.reads.confirm(&read.context, read.index);
+            if let Some(asked) = asked
+                && node.role() == RoleKind::Leader
+            {
+                self.lease.extend(node.term(), asked);
+            }
+        }
+        if let Some(soft_state) = ready.soft_state {
+            self.on_soft_state(node, soft_state);
+        }
+    }
+
+    /// Whether a message carries a snapshot from before its receiver joined. The
+    /// receiver would not take it, since it is not in the configuration there.
+    fn is_stale_snapshot(message: &Message) -> bool {
+        match &message.body {
+            Body::Snapshot(snapshot) => !snapshot.metadata.conf_state.contains(message.to),
+            _ => false,
+        }
+    }
+
+    fn hand_out(
+        &mut self,
+        node: &mut Node,
+        entries: &Entries,
+        receipt: Option<raft_core::ApplyReceipt>,
+    ) {
+        let mut superseded = Vec::new();
+        let waiters = self.waiters.take_committed(entries, &mut superseded);
+        for waiter in superseded {
+            self.refuse(waiter, ProposeError::Superseded);
+        }
+        let mut conf_states = Vec::new();
+        for entry in entries.iter() {
+            if entry.entry_type() == EntryType::Normal {
+                continue;
+            }
+            let result = match entry.conf_change() {
+                Ok(Some(change)) => {
+                    let result = node.apply_conf_change(&change);
+                    if result.is_ok() {
+                        self.on_reconfigured(node, &change);
+                    }
+                    result
+                }
+                Ok(None) => continue,
+                Err(malformed) => Err(malformed.into()),
+            };
+            match &result {
+                Ok(conf_state) => {
+                    tracing::info!(node = %node.id(), index = %entry.index(), ?conf_state,
+                        "the configuration changed");
+                    conf_states.push((entry.index(), conf_state.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(node = %node.id(), index = %entry.index(), %error,
+                        "a committed configuration change is void");
+                }
+            }
+            self.changes
+                .on_conf_change(entry.term(), entry.index(), &result);
+        }
+        if let Some(last) = entries.last_id() {
+            self.handed_out = last.index;
+        }
+        // A state machine that has failed has said so in another event.
+        let _ = self.apply.send(ApplyWork::Entries {
+            entries: entries.clone(),
+            waiters,
+            receipt,
+            conf_states,
+        });
+    }
+
+    pub(super) fn on_applied(&mut self, node: &mut Node, batch: AppliedBatch) {
+        self.applied = self.applied.max(batch.index);
+        if let Some(receipt) = batch.receipt {
+            // A node that has halted ends the loop with the next turn.
+            let _ = node.applied(receipt);
+        }
+        self.snapshot_if_due();
+    }
+}

@@ -1,0 +1,325 @@
+//! # The replica's host
+//!
+//! What the loop does for [`Raft`](crate::Raft): takes requests, and carries
+//! Readys out in the same task. Here it is decided which room an input of the
+//! loop goes to, and what a turn ends with.
+//!
+//! | file | room |
+//! |---|---|
+//! | `requests.rs` | what this server's clients ask for |
+//! | `packets.rs` | what other replicas send |
+//! | `effects.rs` | what a Ready asks for |
+//! | `disk.rs` | writes that are not done, and a disk that stalls |
+//! | `snapshots.rs` | snapshots of the own state machine, and what they cut off |
+//! | `reconfigure.rs` | changes of the members |
+//! | `leadership.rs` | news of a leader, and handing over |
+//! | `drain.rs` | the way to a stop |
+//! | `report.rs` | the status |
+//!
+//! - Owns: how far the log was handed out and applied; each room's state.
+
+mod disk;
+mod drain;
+mod effects;
+mod leadership;
+mod packets;
+mod reconfigure;
+mod report;
+mod requests;
+mod snapshots;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use raft_core::{Halted, LogIndex, MemoryStorage, NodeId, RawNode, RoleKind};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use self::disk::Writes;
+use self::snapshots::Snapshots;
+use super::apply::ApplyWork;
+use super::changes::Changes;
+use super::forwards::Forwards;
+use super::lease::Lease;
+use super::propose::Room;
+use super::reads::Reads;
+use super::request::{ClientRequest, Command, Event};
+use super::waiters::Waiters;
+use crate::config::RaftConfig;
+use crate::error::{ProposeError, ReadError};
+use crate::event_loop::{Cleanup, Host};
+use crate::log_store::LogStore;
+use crate::status::ReplicaStatus;
+use crate::task::{StopReason, Stopped, TaskControl};
+use crate::transport::{Inbound, Transport};
+
+type Node = RawNode<MemoryStorage>;
+
+pub(super) struct ReplicaHost {
+    config: RaftConfig,
+    control: TaskControl,
+    log: Box<dyn LogStore>,
+    transport: Box<dyn Transport>,
+    apply: mpsc::UnboundedSender<ApplyWork>,
+    events: mpsc::UnboundedSender<Event>,
+    writes: Writes,
+    snapshots: Snapshots,
+    waiters: Waiters,
+    reads: Reads,
+    lease: Lease,
+    /// Before this tick this server takes part in no election: it may have
+    /// promised a leader its lease before it was restarted.
+    votes_from_tick: u64,
+    forwards: Forwards,
+    changes: Changes,
+    room: Room,
+    /// Servers that left, and when the transport may forget them: until then
+    /// they may hear that they left.
+    leaving: Vec<(NodeId, u64)>,
+    /// The tick in which a shutdown under way ends at the latest.
+    drain_until: Option<u64>,
+    /// Commands of other replicas' callers, to be proposed in this turn.
+    remote: Vec<ClientRequest>,
+    /// Requests that were taken out of a gated channel to see how old they are.
+    parked: VecDeque<ClientRequest>,
+    /// Everything up to here was handed to the state machine.
+    handed_out: LogIndex,
+    applied: LogIndex,
+    tick: Arc<AtomicU64>,
+    status: watch::Sender<ReplicaStatus>,
+    status_stale: bool,
+    leader_changes: u64,
+}
+
+/// What a host is made of.
+pub(super) struct Parts {
+    pub(super) config: RaftConfig,
+    pub(super) control: TaskControl,
+    pub(super) log: Box<dyn LogStore>,
+    pub(super) transport: Box<dyn Transport>,
+    pub(super) apply: mpsc::UnboundedSender<ApplyWork>,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) applied: LogIndex,
+    pub(super) tick: Arc<AtomicU64>,
+    pub(super) status: watch::Sender<ReplicaStatus>,
+    pub(super) room: Room,
+    pub(super) votes_from_tick: u64,
+}
+
+impl ReplicaHost {
+    pub(super) fn new(parts: Parts) -> Self {
+        let seed = crate::config::process_seed(parts.config.id);
+        Self {
+            lease: Lease::new(parts.config.lease_length()),
+            votes_from_tick: parts.votes_from_tick,
+            room: parts.room,
+            leaving: Vec::new(),
+            drain_until: None,
+            waiters: Waiters::default(),
+            reads: Reads::new(seed),
+            forwards: Forwards::new(seed),
+            changes: Changes::default(),
+            writes: Writes::default(),
+            snapshots: Snapshots::new(parts.applied),
+            remote: Vec::new(),
+            parked: VecDeque::new(),
+            handed_out: parts.applied,
+            applied: parts.applied,
+            status_stale: true,
+            leader_changes: 0,
+            config: parts.config,
+            control: parts.control,
+            log: parts.log,
+            transport: parts.transport,
+            apply: parts.apply,
+            events: parts.events,
+            tick: parts.tick,
+            status: parts.status,
+        }
+    }
+
+    pub(super) fn now(&self) -> u64 {
+        self.tick.load(Ordering::Relaxed)
+    }
+}
+
+impl Host for ReplicaHost {
+    type Storage = MemoryStorage;
+    type Proposal = ClientRequest;
+    type Input = Inbound;
+    type Command = Command;
+    type Event = Event;
+
+    fn on_proposals(&mut self, node: &mut Node, proposals: &mut Vec<ClientRequest>) {
+        // What was parked came earlier.
+        let parked = std::mem::take(&mut self.parked);
+        self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
+    }
+
+    fn on_input(&mut self, node: &mut Node, input: Inbound) {
+        match input {
+            Inbound::Packet(packet) => self.on_packet(node, packet),
+            Inbound::Unreachable(id) => node.report_unreachable(id),
+            Inbound::SnapshotReport { to, outcome } => node.report_snapshot(to, outcome),
+        }
+    }
+
+    fn on_command(&mut self, node: &mut Node, command: Command) {
+        match command {
+            Command::ChangeMembership { goal, reply } => {
+                self.change_membership(node, goal, reply);
+            }
+            Command::ReadStale {
+                read,
+                age_max,
+                since_tick,
+            } => self.read_stale(node, read, age_max, since_tick),
+            Command::Transfer { to, reply } => self.transfer(node, to, reply),
+            // The leader may have a lease, which a campaign by hand would break.
+            Command::Campaign if self.config.lease_reads && node.leader().is_some() => {}
+            Command::Campaign => {
+                // A node that has halted ends the loop with the next turn.
+                let _ = node.campaign();
+            }
+            Command::Snapshot => self.begin_snapshot(),
+            Command::SetPeer { id, address } => self.transport.set_peer(id, address.as_deref()),
+        }
+    }
+
+    fn on_event(&mut self, node: &mut Node, event: Event) {
+        match event {
+            Event::Written { sequence, result } => self.on_written(node, sequence, result),
+            Event::Compacted(result) => self.on_compacted(node, result),
+            Event::Applied(batch) => self.on_applied(node, batch),
+            Event::SnapshotBuilt(built) => self.on_snapshot_built(node, built),
+            Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
+            Event::Drain => self.begin_drain(node),
+            Event::StateMachineFailed(why) => {
+                tracing::error!(node = %node.id(), %why, "the state machine failed; this node stops");
+                self.control.set_reason(StopReason::StateMachine(why));
+                self.control.stop();
+            }
+        }
+    }
+
+    fn has_room(&self, node: &Node) -> bool {
+        // Whoever is refused needs no room.
+        self.drain_until.is_some() || !self.is_overloaded(node)
+    }
+
+    fn refuse_untaken(&mut self, proposals: &mut Vec<ClientRequest>) {
+        let parked = std::mem::take(&mut self.parked);
+        let error = ProposeError::Stopped(self.control.stopped_now());
+        for request in parked.into_iter().chain(proposals.drain(..)) {
+            self.refuse_request(request, &error);
+        }
+    }
+
+    fn on_tick(&mut self, node: &mut Node, gated: Option<&mut mpsc::Receiver<ClientRequest>>) {
+        let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
+        let deadline = now.saturating_sub(self.config.timeout_ticks());
+        if let Some(gated) = gated {
+            self.refuse_overdue(node, gated, deadline);
+        }
+        self.watch_disk(node, now);
+        self.forget_who_left(node, now);
+        for waiter in self.waiters.take_older_than(deadline) {
+            self.refuse(waiter, ProposeError::OutcomeUnknown);
+        }
+        self.forwards.expire(deadline);
+        self.reads
+            .retry_lost_round(now, u64::from(self.config.election_ticks));
+        self.reads.expire(deadline);
+        self.changes.expire(deadline);
+        self.changes.on_leader(
+            node.term(),
+            node.leader(),
+            node.role() == RoleKind::Leader,
+            node.transferee(),
+        );
+        self.status_stale = true;
+    }
+
+    fn settle(&mut self, node: &mut Node) -> Result<(), Halted> {
+        if !self.parked.is_empty()
+            && crate::event_loop::proposals_may_pass(node)
+            && self.has_room(node)
+        {
+            let parked = std::mem::take(&mut self.parked);
+            self.take_requests(node, parked.into_iter());
+        }
+        if !self.remote.is_empty() {
+            let remote = std::mem::take(&mut self.remote);
+            self.take_requests(node, remote.into_iter());
+        }
+        if self.reads.wants_lease() {
+            let now = Instant::now();
+            let leads = node.role() == RoleKind::Leader && self.config.lease_reads;
+            if leads && self.lease.covers(node.term(), now) {
+                self.reads.grant_lease(now, node.commit_index());
+            } else {
+                self.reads.refuse_lease();
+            }
+        }
+        let now = self.now();
+        if node.leader().is_some()
+            && let Some(context) = self.reads.start_round(now)
+            && node.read_index(context).is_err()
+        {
+            self.reads.abandon_round();
+        }
+        while node.has_ready() {
+            match node.ready() {
+                Ok(ready) => self.carry_out(node, ready),
+                Err(error) => {
+                    tracing::error!(node = %node.id(), %error, "no Ready");
+                    break;
+                }
+            }
+        }
+        let reads = self.reads.take_reached(self.handed_out);
+        if !reads.is_empty() {
+            // A state machine that has failed has said so in another event.
+            let _ = self.apply.send(ApplyWork::Reads(reads));
+        }
+        self.transport.flush();
+        self.drain(node);
+        self.publish(node);
+        match node.failure() {
+            None => Ok(()),
+            Some(error) => {
+                self.control
+                    .set_reason(StopReason::Storage(error.to_string()));
+                Err(Halted)
+            }
+        }
+    }
+
+    fn on_stop(mut self, node: &mut Node) -> Option<Cleanup> {
+        self.room.close();
+        self.control.set_reason(StopReason::Shutdown);
+        let reason = self.control.reason();
+        let stopped = Stopped {
+            reason: reason.clone(),
+        };
+        // These were proposed, and others may commit them.
+        for waiter in self.waiters.take_all() {
+            self.refuse(waiter, ProposeError::OutcomeUnknown);
+        }
+        for reply in self.forwards.take_all() {
+            let _ = reply.send(Err(ProposeError::OutcomeUnknown));
+        }
+        self.transport.flush();
+        self.transport.stop();
+        for read in self.reads.take_all() {
+            read.fail(ReadError::Stopped(stopped.clone()));
+        }
+        self.changes.clear();
+        tracing::info!(node = %node.id(), %reason, "stopped");
+        self.status
+            .send_modify(|status| status.stopped = Some(reason));
+        let mut log = self.log;
+        Some(Box::new(move || log.close()))
+    }
+}

@@ -1,0 +1,58 @@
+//! # The status
+//!
+//! What everybody can see of this replica, brought up to date at the end of a
+//! turn if somebody watches, and now and then otherwise.
+//!
+//! - Emits: the status.
+
+use super::{Node, ReplicaHost};
+use crate::status::{ReplicaStatus, Waiting};
+
+impl ReplicaHost {
+    pub(super) fn publish(&mut self, node: &Node) {
+        let watched = self.status.receiver_count() > 0;
+        if !self.status_stale && !watched {
+            return;
+        }
+        self.status_stale = false;
+        let (applied, snapshot_index, leader_changes) =
+            (self.applied, self.snapshots.stored(), self.leader_changes);
+        let waiting = Waiting {
+            proposals: self.waiters.len(),
+            forwards: self.forwards.len(),
+            reads: self.reads.len(),
+            writes: self.writes.len(),
+        };
+        let disk_lag = self.disk_lag();
+        let disk_stalled = self.writes.is_stalled();
+        let overloaded = self.is_overloaded(node);
+        let shutting_down = self.drain_until.is_some();
+        self.status.send_if_modified(|status| {
+            let fresh = node.status();
+            let next = ReplicaStatus {
+                id: fresh.id,
+                role: fresh.soft_state.role,
+                term: fresh.hard_state.term,
+                leader: fresh.soft_state.leader,
+                commit: fresh.hard_state.commit,
+                applied,
+                first_index: fresh.first_index,
+                last_index: fresh.last_index,
+                snapshot_index,
+                conf_state: fresh.conf_state,
+                transferee: fresh.transferee,
+                progress: fresh.progress,
+                leader_changes,
+                disk_lag,
+                disk_stalled,
+                overloaded,
+                waiting,
+                shutting_down,
+                stopped: None,
+            };
+            let changed = *status != next;
+            *status = next;
+            changed
+        });
+    }
+}

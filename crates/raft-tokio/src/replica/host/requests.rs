@@ -1,0 +1,288 @@
+//! # Requests of clients
+//!
+//! What this server's clients ask for, taken together: commands become one
+//! append of the leader or go to it one by one, reads wait for a round. Every
+//! request that is not taken is refused with the reason.
+//!
+//! - Owns: nothing; who waits is in `waiters.rs`, `reads.rs` and `forwards.rs`.
+//! - Emits: proposals, requests to the leader, refusals.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use raft_core::{Proposal, ProposeError as CoreProposeError, Proposed, RoleKind};
+use raft_wire::frame::RequestKind;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::reconfigure::is_removed;
+use super::{Node, ReplicaHost};
+use crate::error::{ProposeError, ReadError};
+use crate::replica::apply::ApplyWork;
+use crate::replica::forwards;
+use crate::replica::request::{ClientRequest, ClientRequestKind, Freshness, PendingRead, Waiter};
+use crate::task::{StopReason, Stopped};
+use crate::transport::Packet;
+
+impl ReplicaHost {
+    pub(super) fn take_requests(
+        &mut self,
+        node: &mut Node,
+        requests: impl Iterator<Item = ClientRequest>,
+    ) {
+        if self.drain_until.is_some() {
+            for request in requests {
+                self.refuse_request(request, &ProposeError::Stopped(shutdown()));
+            }
+            return;
+        }
+        let mut commands = Vec::new();
+        let mut waiters = VecDeque::new();
+        let mut reads_room = None;
+        for request in requests {
+            let mut take = |command, reply| {
+                commands.push(Proposal::normal(command));
+                waiters.push_back(reply);
+            };
+            match request.kind {
+                // Whoever gave up while it waited does not want it any more.
+                ClientRequestKind::Propose { reply, .. }
+                | ClientRequestKind::ProposeClaimed { reply, .. }
+                | ClientRequestKind::ProposeInTerm { reply, .. }
+                    if reply.is_gone() => {}
+                ClientRequestKind::Propose { command, reply } => take(command, reply),
+                ClientRequestKind::ProposeClaimed {
+                    command,
+                    reply,
+                    claim,
+                } => {
+                    if claim.take() {
+                        take(command, reply);
+                    }
+                }
+                ClientRequestKind::ProposeInTerm {
+                    command,
+                    reply,
+                    term: wanted,
+                } => {
+                    let term = node.term();
+                    if node.role() == RoleKind::Leader && term == wanted {
+                        take(command, reply);
+                    } else {
+                        self.refuse(reply, ProposeError::OtherTerm { wanted, term });
+                    }
+                }
+                ClientRequestKind::ProposeBatch { commands, replies } => {
+                    for (command, reply) in commands.into_iter().zip(replies) {
+                        if !reply.is_closed() {
+                            take(command, Waiter::Local(reply));
+                        }
+                    }
+                }
+                ClientRequestKind::Read { read, freshness } => {
+                    let room = reads_room.get_or_insert_with(|| {
+                        self.config
+                            .reads_waiting_max
+                            .saturating_sub(self.reads.len())
+                    });
+                    if *room == 0 {
+                        read.fail(ReadError::QueueFull);
+                    } else {
+                        *room -= 1;
+                        self.reads.push(read, freshness, request.since_tick);
+                    }
+                }
+            }
+        }
+        self.propose(node, commands, waiters);
+    }
+
+    fn propose(&mut self, node: &mut Node, commands: Vec<Proposal>, waiters: VecDeque<Waiter>) {
+        if commands.is_empty() {
+            return;
+        }
+        match node.role() {
+            RoleKind::Leader => {}
+            RoleKind::Follower | RoleKind::PreCandidate | RoleKind::Candidate => {
+                self.forward(node, commands, waiters);
+                return;
+            }
+        }
+        let individually = (commands.len() > 1 && self.config.uncommitted_bytes_max != u64::MAX)
+            .then(|| commands.clone());
+        match (node.propose_batch(commands), individually) {
+            (Ok(proposed), _) => self.on_proposed(&proposed, waiters),
+            // No room for all; some may fit.
+            (Err(CoreProposeError::QuotaExceeded { .. }), Some(commands)) => {
+                for (command, waiter) in commands.into_iter().zip(waiters) {
+                    match node.propose_batch(vec![command]) {
+                        Ok(proposed) => self.on_proposed(&proposed, VecDeque::from([waiter])),
+                        Err(error) => self.refuse(waiter, convert(&error)),
+                    }
+                }
+            }
+            (Err(error), _) => {
+                for waiter in waiters {
+                    self.refuse(waiter, convert(&error));
+                }
+            }
+        }
+    }
+
+    fn on_proposed(&mut self, proposed: &Proposed, waiters: VecDeque<Waiter>) {
+        match proposed {
+            Proposed::Appended { term, first, .. } => {
+                let now = self.now();
+                self.waiters.push(*term, *first, now, waiters);
+            }
+            // The core was told not to forward.
+            Proposed::Forwarded { .. } => {
+                for waiter in waiters {
+                    self.refuse(waiter, ProposeError::OutcomeUnknown);
+                }
+            }
+        }
+    }
+
+    /// Passes commands on to the leader. Commands that were passed on to this
+    /// server are refused: one hop, or they could circulate.
+    fn forward(&mut self, node: &Node, commands: Vec<Proposal>, waiters: VecDeque<Waiter>) {
+        let leader = node.leader();
+        let now = self.now();
+        for (command, waiter) in commands.into_iter().zip(waiters) {
+            match (waiter, leader) {
+                (waiter, _) if self.forwards.len() >= self.config.requests_waiting_max => {
+                    self.refuse(waiter, ProposeError::QueueFull);
+                }
+                (Waiter::Local(reply), Some(to)) if self.config.forwarding => {
+                    let id = self.forwards.push(reply, to, now);
+                    let packet = Packet::Request {
+                        from: self.config.id,
+                        id,
+                        kind: RequestKind::Propose,
+                        payload: command.data,
+                    };
+                    self.transport.send(to, packet);
+                }
+                (waiter, leader) => self.refuse(waiter, ProposeError::NotLeader { leader }),
+            }
+        }
+    }
+
+    pub(super) fn refuse(&mut self, waiter: Waiter, error: ProposeError) {
+        match waiter {
+            Waiter::Local(reply) => {
+                // Whoever asked may have given up.
+                let _ = reply.send(Err(error));
+            }
+            Waiter::Remote { from, id } => {
+                let outcome = forwards::encode_outcome(&error);
+                self.respond(from, id, outcome);
+            }
+        }
+    }
+
+    pub(super) fn refuse_request(&mut self, request: ClientRequest, error: &ProposeError) {
+        let read_error = match error {
+            ProposeError::Stopped(stopped) => ReadError::Stopped(stopped.clone()),
+            ProposeError::NotMember => ReadError::NotMember,
+            _ => ReadError::Timeout,
+        };
+        request.refuse(error.clone(), read_error, |waiter, error| {
+            self.refuse(waiter, error);
+        });
+    }
+
+    /// Refuses what has waited in the gated channel since before `deadline`, and
+    /// what nobody waits for any more. The rest is parked, in order.
+    pub(super) fn refuse_overdue(
+        &mut self,
+        node: &Node,
+        gated: &mut mpsc::Receiver<ClientRequest>,
+        deadline: u64,
+    ) {
+        while self.parked.len() < self.config.requests_waiting_max {
+            let Ok(request) = gated.try_recv() else {
+                break;
+            };
+            self.parked.push_back(request);
+        }
+        // What has no future is refused at once.
+        let now_or_never = if self.drain_until.is_some() {
+            Some(ProposeError::Stopped(shutdown()))
+        } else if is_removed(node) {
+            Some(ProposeError::NotMember)
+        } else {
+            None
+        };
+        let error = now_or_never.clone().unwrap_or_else(|| {
+            if self.is_overloaded(node) {
+                ProposeError::QuotaExceeded
+            } else {
+                let leader = node.leader();
+                ProposeError::NotLeader { leader }
+            }
+        });
+        while let Some(oldest) = self.parked.front() {
+            if oldest.since_tick >= deadline && now_or_never.is_none() {
+                break;
+            }
+            if let Some(request) = self.parked.pop_front() {
+                self.refuse_request(request, &error);
+            }
+        }
+    }
+
+    pub(super) fn read_stale(
+        &mut self,
+        node: &Node,
+        read: PendingRead,
+        age_max: Duration,
+        since_tick: u64,
+    ) {
+        if self.drain_until.is_some() {
+            read.fail(ReadError::Stopped(shutdown()));
+        } else if self
+            .reads
+            .is_fresh(Instant::now(), age_max, self.handed_out)
+        {
+            // A state machine that has failed has said so in another event.
+            let _ = self.apply.send(ApplyWork::Reads(vec![read]));
+        } else if is_removed(node) {
+            read.fail(ReadError::NotMember);
+        } else if self.reads.len() >= self.config.reads_waiting_max {
+            read.fail(ReadError::QueueFull);
+        } else {
+            self.reads.push(read, Freshness::Confirmed, since_tick);
+        }
+    }
+
+    /// Whether a leader has as much that is not applied as it may have.
+    pub(super) fn is_overloaded(&self, node: &Node) -> bool {
+        node.role() == RoleKind::Leader
+            && node.last_index().distance_from(self.applied) >= self.config.unapplied_entries_max
+    }
+}
+
+pub(super) fn shutdown() -> Stopped {
+    Stopped {
+        reason: StopReason::Shutdown,
+    }
+}
+
+/// A refusal of the core, in the handle's words.
+pub(super) fn convert(error: &CoreProposeError) -> ProposeError {
+    match error {
+        CoreProposeError::NoLeader => ProposeError::NotLeader { leader: None },
+        CoreProposeError::ForwardingDisabled { leader } => ProposeError::NotLeader {
+            leader: Some(*leader),
+        },
+        CoreProposeError::TransferInProgress { to } => ProposeError::TransferInProgress { to: *to },
+        CoreProposeError::QuotaExceeded { .. } => ProposeError::QuotaExceeded,
+        CoreProposeError::NotMember => ProposeError::NotMember,
+        CoreProposeError::Empty => ProposeError::Empty,
+        // The loop ends with the next turn; the caller cannot know how far the
+        // proposal got.
+        _ => ProposeError::OutcomeUnknown,
+    }
+}
