@@ -14,7 +14,8 @@ use raft_core::{EntryId, EntryType, HardState, LogIndex, SnapshotMetadata};
 use crate::error::{Attempt, Corruption, OpenError, Operation};
 use crate::format::{Record, len_u64};
 use crate::fs::{Fs, OsFs};
-use crate::log::{log_dir, read_segment};
+use crate::log::log_dir;
+use crate::recovery::read_segment;
 use crate::replay::segments;
 use crate::segment::Segment;
 

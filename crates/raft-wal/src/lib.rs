@@ -41,7 +41,8 @@
 //! | the bytes of segments and records | `format.rs` |
 //! | reading a segment, torn or damaged | `segment.rs` |
 //! | what the records add up to | `replay.rs`, `group.rs` |
-//! | opening, repairing, writing, sealing, dropping | `log.rs` |
+//! | opening a folder, repairing its end | `recovery.rs` |
+//! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
 //! | snapshots | `snapshots.rs` |
 //! | the disk, and one that loses power | `fs.rs`, `sim.rs` |
@@ -59,6 +60,7 @@ mod group;
 mod identity;
 mod log;
 mod options;
+mod recovery;
 mod replay;
 mod segment;
 #[cfg(any(test, feature = "testing"))]
