@@ -38,7 +38,7 @@
 //!
 //! | what | file |
 //! |---|---|
-//! | the bytes of segments and records | `format.rs` |
+//! | the bytes of segments and records | `format/` |
 //! | reading a segment, torn or damaged | `segment.rs` |
 //! | what the records add up to | `replay.rs`, `group.rs` |
 //! | opening a folder, repairing its end | `recovery.rs` |
