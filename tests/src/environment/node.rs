@@ -56,6 +56,14 @@ pub struct StateStorage {
     driver: Driver,
 }
 
+impl StateStorage {
+    /// The index of the snapshot that was installed last.
+    fn installed(&self) -> LogIndex {
+        let snapshot = self.log.snapshot();
+        snapshot.map_or(LogIndex::ZERO, |snapshot| snapshot.metadata.index)
+    }
+}
+
 impl Storage for StateStorage {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         let stored = self.log.initial_state()?;
@@ -126,7 +134,7 @@ impl Node {
     pub(super) fn restart(&mut self) -> Result<(), Broken> {
         let mut storage = self.raw.storage().clone();
         let hard_state = storage.log.hard_state();
-        let applied = storage.state.metadata.index;
+        let applied = storage.state.metadata.index.max(storage.installed());
         if storage.driver == Driver::Careful && !hard_state.is_empty() {
             // The commit index is not always written before it is acted upon.
             storage.log.set_hard_state(HardState {
@@ -228,20 +236,32 @@ impl Node {
             if superseded && self.raw.storage().driver == Driver::Careful {
                 continue;
             }
+            self.check_order(entry)?;
             self.apply_entry(entry)?;
         }
         Ok(())
     }
 
+    /// An entry follows the one before it or the installed snapshot. Where the
+    /// apply thread of the reference's harness is behind a snapshot that was
+    /// installed meanwhile, it goes through the entries before it once more.
+    fn check_order(&self, entry: &Entry) -> Result<(), Broken> {
+        let storage = self.raw.storage();
+        let last = storage.state.metadata.index;
+        let installed = storage.installed();
+        if [last.next(), installed.next()].contains(&entry.index())
+            || entry.index() < self.raw.first_index()
+        {
+            return Ok(());
+        }
+        Err(self.broken(format_args!(
+            "entry {} is to be applied after {last}",
+            entry.index()
+        )))
+    }
+
     fn apply_entry(&mut self, entry: &Entry) -> Result<(), Broken> {
         let last = &self.raw.storage().state;
-        if entry.index() != last.metadata.index.next() {
-            return Err(self.broken(format_args!(
-                "entry {} is to be applied after {}",
-                entry.index(),
-                last.metadata.index
-            )));
-        }
         let mut data = BytesMut::from(&last.data[..]);
         let mut conf_state = last.metadata.conf_state.clone();
         let change = entry.conf_change().map_err(|why| self.broken(why))?;

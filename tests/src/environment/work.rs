@@ -110,10 +110,10 @@ impl Environment {
             out.push_str("no append work to perform");
             return Ok(());
         };
-        let line = format::append_work(node.id(), &work);
+        push_processing(out, &format::append_work(node.id(), &work));
         node.write(work.hard_state, work.entries, work.snapshot)?;
         let letters = node.outcomes(work.responses);
-        self.finish(&line, letters, out);
+        self.respond(letters, out);
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Environment {
             out.push_str("no apply work to perform");
             return Ok(());
         };
-        let line = format::apply_work(node.id(), &work);
+        push_processing(out, &format::apply_work(node.id(), &work));
         node.apply(&work.entries)?;
         let id = node.id();
         let entries = work.entries;
@@ -133,12 +133,12 @@ impl Environment {
             receipt,
         });
         let letters = letters.collect();
-        self.finish(&line, letters, out);
+        self.respond(letters, out);
         Ok(())
     }
 
-    fn finish(&mut self, line: &str, letters: Vec<Letter>, out: &mut String) {
-        push_line(out, format_args!("Processing:\n{line}\nResponses:"));
+    fn respond(&mut self, letters: Vec<Letter>, out: &mut String) {
+        push_line(out, "Responses:");
         for letter in &letters {
             push_line(out, format::letter(letter));
         }
@@ -176,8 +176,9 @@ impl Environment {
                 self.push_heading(*place, kind, out);
                 while self.has_work(*place, kind) {
                     let mut inner = String::new();
-                    self.process(*place, kind, &mut inner)?;
+                    let result = self.process(*place, kind, &mut inner);
                     push_indented(out, &inner);
+                    result?;
                 }
                 moved = true;
             }
@@ -193,4 +194,9 @@ impl Environment {
             Kind::ApplyThread => !node.apply_work.is_empty(),
         }
     }
+}
+
+/// Work that is refused has been printed, as in the reference.
+fn push_processing(out: &mut String, line: &str) {
+    push_line(out, format_args!("Processing:\n{line}"));
 }
