@@ -129,7 +129,9 @@ impl RequestParser {
             (None, Some(b'*')) | (Some(_), _) => self.parse_array(input)?,
             (None, Some(_)) => parse_inline(input)?,
         };
-        if request.is_none() && input.len() > self.limits.request_bytes {
+        // However the request was cut into pieces, it is as long as it is.
+        let len = request.as_ref().map_or(input.len(), |request| request.len);
+        if len > self.limits.request_bytes {
             return Err(self.too_large());
         }
         Ok(request)
@@ -194,7 +196,7 @@ impl RequestParser {
             });
         }
         let end = start + length;
-        if end > self.limits.request_bytes {
+        if end + 2 > self.limits.request_bytes {
             return Err(self.too_large());
         }
         match input.get(end..end + 2) {
@@ -346,6 +348,31 @@ mod tests {
             parse(&vec![b'x'; LINE_BYTES]),
             Err(ProtocolError::LineTooLong)
         );
+    }
+
+    #[test]
+    fn a_request_is_too_large_however_it_is_cut() {
+        // One byte more than is allowed, as a line and as an array.
+        let line = [&b"ECHO "[..], &[b'x'; 294], b"\r\n"].concat();
+        let array = [
+            &b"*4\r\n"[..],
+            &[b"$90\r\n", &[b'x'; 90][..], b"\r\n"].concat().repeat(2),
+            &[b"$88\r\n", &[b'x'; 88][..], b"\r\n"].concat(),
+            b"$4\r\nxxxx\r\n",
+        ]
+        .concat();
+        for input in [line, array] {
+            assert_eq!(input.len(), SMALL.request_bytes + 1);
+            let too_large = Err(ProtocolError::RequestTooLarge { most: 300 });
+            assert_eq!(parse(&input), too_large);
+            let mut parser = RequestParser::new(SMALL);
+            let first = (1..=input.len()).find_map(|end| match parser.parse(&input[..end]) {
+                Ok(None) => None,
+                Ok(Some(_)) => panic!("it was taken in pieces"),
+                Err(error) => Some(error),
+            });
+            assert_eq!(first, Some(ProtocolError::RequestTooLarge { most: 300 }));
+        }
     }
 
     proptest! {
