@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::handle_load::{Layout, PAYLOAD, Runtimes};
+use crate::handle_load::{Client, Layout, PAYLOAD, Runtimes};
 
 const REQUESTS_WAITING_MAX: usize = 4096;
 
@@ -16,6 +16,18 @@ const REQUESTS_WAITING_MAX: usize = 4096;
 struct Request {
     payload: Bytes,
     reply: oneshot::Sender<usize>,
+}
+
+impl Client for mpsc::Sender<Request> {
+    async fn command(&self) {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            payload: PAYLOAD,
+            reply,
+        };
+        self.send(request).await.expect("the task lives");
+        answer.await.expect("an answer");
+    }
 }
 
 pub fn measure(layout: Layout, clients: usize, time: Duration) -> f64 {
@@ -34,16 +46,5 @@ pub fn measure(layout: Layout, clients: usize, time: Duration) -> f64 {
             }
         }
     });
-    runtimes.drive(clients, time, move || {
-        let requests = requests.clone();
-        async move {
-            let (reply, answer) = oneshot::channel();
-            let request = Request {
-                payload: PAYLOAD,
-                reply,
-            };
-            requests.send(request).await.expect("the task lives");
-            answer.await.expect("an answer");
-        }
-    })
+    runtimes.drive(clients, time, &requests)
 }

@@ -21,7 +21,7 @@ pub const PAYLOAD: Bytes = Bytes::from_static(&[7; 16]);
 pub const CLIENTS: [usize; 5] = [1, 64, 256, 1024, 4096];
 
 /// Which threads there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Layout {
     /// Clients and replicas on one runtime with two threads.
     Shared,
@@ -38,6 +38,19 @@ impl Layout {
         }
     }
 }
+
+/// What one client holds: a handle of its own, cloned once, as in a task of a
+/// service and in openraft's own benchmark.
+pub trait Client: Clone + Send + Sync + 'static {
+    /// Sends one command, and awaits its result.
+    fn command(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// How many commands one client is through. Alone in its lines of the cache, so
+/// that the clients' threads share nothing but what is measured.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Count(AtomicU64);
 
 /// The runtimes of one run. Dropped with everything that runs on them.
 pub struct Runtimes {
@@ -65,27 +78,26 @@ impl Runtimes {
     }
 
     /// Commands per second that `clients` clients get through.
-    pub fn drive<F, Fut>(&self, clients: usize, time: Duration, command: F) -> f64
-    where
-        F: Fn() -> Fut + Clone + Send + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
+    pub fn drive(&self, clients: usize, time: Duration, client: &impl Client) -> f64 {
         let stop = Arc::new(AtomicBool::new(false));
-        let done: Arc<Vec<AtomicU64>> = Arc::new((0..clients).map(|_| AtomicU64::new(0)).collect());
+        let done: Arc<Vec<Count>> = Arc::new((0..clients).map(|_| Count::default()).collect());
         let tasks: Vec<_> = (0..clients)
-            .map(|client| {
-                let (stop, done, command) = (stop.clone(), done.clone(), command.clone());
+            .map(|place| {
+                let (stop, done, client) = (stop.clone(), done.clone(), client.clone());
                 self.clients().spawn(async move {
                     let mut count = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        command().await;
+                        client.command().await;
                         count += 1;
-                        done[client].store(count, Ordering::Relaxed);
+                        done[place].0.store(count, Ordering::Relaxed);
                     }
                 })
             })
             .collect();
-        let sum = || -> u64 { done.iter().map(|count| count.load(Ordering::Relaxed)).sum() };
+        let sum = || -> u64 {
+            let counts = done.iter();
+            counts.map(|count| count.0.load(Ordering::Relaxed)).sum()
+        };
         // This thread only sleeps and counts.
         std::thread::sleep(time / 4);
         let (begin, before) = (Instant::now(), sum());

@@ -32,7 +32,7 @@ use openraft::{
     Config, EntryPayload, OptionalSend, Raft, RaftTypeConfig, SnapshotMeta, StoredMembership,
 };
 
-use crate::handle_load::{Layout, PAYLOAD, Runtimes};
+use crate::handle_load::{Client, Layout, PAYLOAD, Runtimes};
 
 #[derive(Clone, Debug)]
 pub struct Command(pub Bytes);
@@ -313,6 +313,14 @@ impl RaftNetworkV2<Types> for Line {
     }
 }
 
+impl Client for OpenRaft {
+    async fn command(&self) {
+        self.client_write(Command(PAYLOAD))
+            .await
+            .expect("it is committed");
+    }
+}
+
 async fn start(members: u64) -> Vec<OpenRaft> {
     let config = Config {
         election_timeout_min: 200,
@@ -353,16 +361,7 @@ pub fn measure(layout: Layout, members: u64, clients: usize, time: Duration) -> 
         .servers
         .block_on(runtimes.servers.spawn(start(members)))
         .expect("a cluster");
-    let leader = rafts[0].clone();
-    let rate = runtimes.drive(clients, time, move || {
-        let leader = leader.clone();
-        async move {
-            leader
-                .client_write(Command(PAYLOAD))
-                .await
-                .expect("it is committed");
-        }
-    });
+    let rate = runtimes.drive(clients, time, &rafts[0]);
     runtimes.servers.block_on(async {
         for raft in rafts {
             raft.shutdown().await.expect("it stops");

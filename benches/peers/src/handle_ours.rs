@@ -10,7 +10,7 @@ use raft_tokio::{
     StateMachine,
 };
 
-use crate::handle_load::{Layout, PAYLOAD, Runtimes};
+use crate::handle_load::{Client, Layout, PAYLOAD, Runtimes};
 
 #[derive(Default)]
 struct Counter(u64);
@@ -29,6 +29,12 @@ impl StateMachine for Counter {
     fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
         self.0 = u64::from_le_bytes(snapshot.as_ref().try_into()?);
         Ok(())
+    }
+}
+
+impl Client for Raft {
+    async fn command(&self) {
+        self.propose(PAYLOAD).await.expect("it is committed");
     }
 }
 
@@ -61,13 +67,7 @@ pub fn measure(layout: Layout, members: u64, clients: usize, time: Duration) -> 
         .servers
         .block_on(runtimes.servers.spawn(start(members)))
         .expect("a cluster");
-    let leader = rafts[0].clone();
-    let rate = runtimes.drive(clients, time, move || {
-        let leader = leader.clone();
-        async move {
-            leader.propose(PAYLOAD).await.expect("it is committed");
-        }
-    });
+    let rate = runtimes.drive(clients, time, &rafts[0]);
     runtimes.servers.block_on(async {
         for raft in rafts {
             raft.shutdown().await;

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release --manifest-path benches/peers/Cargo.toml -- [--quick] [--json FILE]
+//!     [--only core|handle] [--clients N,..] [--members N] [--layout shared|split] [--of NAME]
 //! ```
 
 mod core_load;
@@ -60,6 +61,41 @@ struct Arguments {
     /// Measures only this load.
     #[arg(long, value_enum)]
     only: Option<Part>,
+    /// Of the handle load, only rows with so many clients.
+    #[arg(long, value_name = "N", value_delimiter = ',')]
+    clients: Vec<usize>,
+    /// Of the handle load, only clusters of so many nodes.
+    #[arg(long, value_name = "N")]
+    members: Option<u64>,
+    /// Of the handle load, only this layout of threads.
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Of the handle load, only this contender: for a profiler.
+    #[arg(long, value_enum)]
+    of: Option<Contender>,
+}
+
+impl Arguments {
+    fn clients(&self) -> Vec<usize> {
+        if self.clients.is_empty() {
+            CLIENTS.to_vec()
+        } else {
+            self.clients.clone()
+        }
+    }
+
+    fn wants(&self, contender: Contender) -> bool {
+        self.of.is_none_or(|only| only == contender)
+    }
+}
+
+/// Who answers the handle load.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Contender {
+    RaftTokio,
+    Openraft,
+    Etcd,
+    Floor,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -106,11 +142,18 @@ fn main() -> ExitCode {
         tables.push(core(effort, etcd));
     }
     if arguments.only != Some(Part::Core) {
-        // Goroutines know no layouts, so etcd stands in one table.
-        tables.push(handle(effort, Layout::Shared, 3, etcd));
-        tables.push(handle(effort, Layout::Shared, 1, None));
-        tables.push(handle(effort, Layout::Split, 3, None));
-        tables.push(handle(effort, Layout::Split, 1, None));
+        for (layout, members) in [
+            (Layout::Shared, 3),
+            (Layout::Shared, 1),
+            (Layout::Split, 3),
+            (Layout::Split, 1),
+        ] {
+            let is_wanted = arguments.layout.is_none_or(|only| only == layout)
+                && arguments.members.is_none_or(|only| only == members);
+            if is_wanted {
+                tables.push(handle(&arguments, effort, layout, members, etcd));
+            }
+        }
     }
     println!("{NOTES}");
     let Some(file) = arguments.json else {
@@ -158,32 +201,48 @@ fn core(effort: Effort, etcd: Option<&Etcd>) -> Table {
     table
 }
 
-fn handle(effort: Effort, layout: Layout, members: u64, etcd: Option<&Etcd>) -> Table {
+fn handle(
+    arguments: &Arguments,
+    effort: Effort,
+    layout: Layout,
+    members: u64,
+    etcd: Option<&Etcd>,
+) -> Table {
     let nodes = if members == 1 {
         "one node"
     } else {
         "three nodes"
     };
+    // Goroutines know no layouts, so etcd stands in one table.
+    let etcd = etcd.filter(|_| layout == Layout::Shared && members == 3);
+    let rows = arguments.clients();
     let mut table = Table::new(
         &format!("Handle: {nodes}, memory only, {}", layout.name()),
         Measure::CommandsPerSecond,
         &["raft-tokio", "openraft", "etcd Node", "floor"],
-        CLIENTS.map(|clients| format!("{clients} clients")).to_vec(),
+        rows.iter()
+            .map(|clients| format!("{clients} clients"))
+            .collect(),
     );
     let time = effort.handle_time;
     for round in 1..=effort.rounds {
         eprintln!("{}, round {round} of {}", table.title, effort.rounds);
-        for (row, clients) in CLIENTS.into_iter().enumerate() {
-            table.push(row, 0, handle_ours::measure(layout, members, clients, time));
-            table.push(
-                row,
-                1,
-                handle_openraft::measure(layout, members, clients, time),
-            );
-            if let Some(etcd) = etcd {
+        for (row, clients) in rows.iter().copied().enumerate() {
+            if arguments.wants(Contender::RaftTokio) {
+                table.push(row, 0, handle_ours::measure(layout, members, clients, time));
+            }
+            if arguments.wants(Contender::Openraft) {
+                let rate = handle_openraft::measure(layout, members, clients, time);
+                table.push(row, 1, rate);
+            }
+            if let Some(etcd) = etcd
+                && arguments.wants(Contender::Etcd)
+            {
                 table.push(row, 2, etcd.node(clients, time));
             }
-            table.push(row, 3, handle_floor::measure(layout, clients, time));
+            if arguments.wants(Contender::Floor) {
+                table.push(row, 3, handle_floor::measure(layout, clients, time));
+            }
         }
     }
     println!("{}", table.markdown());
