@@ -44,7 +44,7 @@
 //! | opening a folder, repairing its end | `recovery.rs` |
 //! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
-//! | snapshots | `snapshots.rs` |
+//! | snapshots | `snapshots/` |
 //! | the disk, and one that loses power | `fs.rs`, `sim.rs` |
 
 #![cfg_attr(
@@ -81,7 +81,8 @@ pub use log::WRITE_BYTES_MAX;
 pub use options::WalOptions;
 pub use replay::{Recovered, RecoveredGroup, TornTail};
 pub use snapshots::{
-    LatestSnapshot, SnapshotError, SnapshotReader, SnapshotStore, SnapshotWriter, StoredSnapshot,
+    LatestSnapshot, SnapshotError, SnapshotPart, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StoredSnapshot,
 };
 pub use wal::{QueueFill, QueueFull, Wal};
 pub use write::{Sync, Write};

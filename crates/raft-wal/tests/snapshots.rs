@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 
 use raft_wal::sim::{Fault, SimDisk, Survivors};
-use raft_wal::{SnapshotError, SnapshotStore};
+use raft_wal::{SnapshotError, SnapshotPart, SnapshotStore};
 
 mod common;
 
@@ -204,4 +204,163 @@ fn a_snapshot_of_another_node_is_refused_by_name() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+/// The part of a snapshot at index 9 with this data.
+fn resume(store: &SnapshotStore<SimDisk>, data: &[u8]) -> SnapshotPart<SimDisk> {
+    let bytes = u64::try_from(data.len()).expect("short");
+    store
+        .resume(&snapshot(2, 9), bytes, crc32c::crc32c(data))
+        .expect("begun")
+}
+
+#[test]
+fn what_has_arrived_of_a_snapshot_survives_a_restart_and_is_gone_on_with() {
+    let disk = SimDisk::new();
+    let whole = data(1, 700_000);
+    let mut part = resume(&open(&disk), &whole);
+    part.append(&whole[..300_000]).expect("taken");
+    drop(part);
+    disk.crash(Survivors::All);
+
+    let store = open(&disk);
+    assert_eq!(store.ids().expect("readable"), [], "it is not whole");
+    let mut part = resume(&store, &whole);
+    assert_eq!(part.data_bytes(), 300_000);
+    part.append(&whole[300_000..]).expect("taken");
+    let stored = part.finish().expect("stored");
+    assert_eq!(stored.data_bytes, 700_000);
+    disk.crash(Survivors::None);
+    assert_eq!(open(&disk).load(id(2, 9)).expect("whole").data, whole);
+    assert_eq!(files(&disk).len(), 1, "the part has become the snapshot");
+}
+
+#[test]
+fn a_power_cut_while_a_snapshot_arrives_leaves_none_or_a_whole_one() {
+    let whole = data(1, 5000);
+    for cut in 0.. {
+        for survivors in [
+            Survivors::None,
+            Survivors::All,
+            Survivors::Chosen(1),
+            Survivors::Chosen(2),
+        ] {
+            let disk = SimDisk::new();
+            let store = open(&disk);
+            store.save(&snapshot(1, 1), &data(7, 100)).expect("stored");
+            let before = disk.calls().len();
+            disk.fail_at(before + cut, Fault::PowerCut);
+            let attempt = |store: &SnapshotStore<SimDisk>| {
+                let mut part = store.resume(&snapshot(2, 9), 5000, crc32c::crc32c(&whole))?;
+                let from = usize::try_from(part.data_bytes()).expect("short");
+                for piece in whole[from..].chunks(2000) {
+                    part.append(piece)?;
+                }
+                part.finish()
+            };
+            let arrived = attempt(&store).is_ok();
+            if !disk.is_off() {
+                assert!(arrived && cut >= 6, "{cut} cuts");
+                return;
+            }
+            disk.crash(survivors);
+            let store = open(&disk);
+            if arrived {
+                assert_eq!(store.load(id(2, 9)).expect("whole").data, whole);
+            }
+            assert_eq!(store.load(id(1, 1)).expect("whole").data, data(7, 100));
+            // What the cut left may be wrong. Then the checksum says so, and the
+            // attempt after that begins anew.
+            let healed = attempt(&store).is_ok() || attempt(&store).is_ok();
+            assert!(healed, "cut {cut}, {survivors:?}");
+            assert_eq!(store.load(id(2, 9)).expect("whole").data, whole);
+        }
+    }
+}
+
+#[test]
+fn what_arrived_wrong_is_refused_and_begun_anew() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let whole = data(1, 1000);
+    let mut part = resume(&store, &whole);
+    part.append(&whole[..500]).expect("taken");
+    drop(part);
+    let path = files(&disk).pop().expect("the part");
+    let mut bytes = disk.read(&path).expect("its bytes");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    disk.put(&path, &bytes);
+
+    let mut part = resume(&store, &whole);
+    assert_eq!(part.data_bytes(), 500);
+    part.append(&whole[500..]).expect("taken");
+    assert!(matches!(part.finish(), Err(SnapshotError::Damaged { .. })));
+    assert!(files(&disk).is_empty());
+
+    let mut part = resume(&store, &whole);
+    assert_eq!(part.data_bytes(), 0);
+    assert!(matches!(
+        part.append(&data(1, 1001)),
+        Err(SnapshotError::Damaged { .. })
+    ));
+    part.append(&whole).expect("taken");
+    part.finish().expect("stored");
+}
+
+#[test]
+fn one_part_is_kept_and_none_that_is_outdated() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let (one, other) = (data(1, 100), data(2, 100));
+    resume(&store, &one).append(&one[..50]).expect("taken");
+    // Other data at the same place in the log: nothing of it is there.
+    let mut part = resume(&store, &other);
+    assert_eq!(part.data_bytes(), 0);
+    part.append(&other[..10]).expect("taken");
+    drop(part);
+    assert_eq!(files(&disk).len(), 1);
+
+    let store = open(&disk);
+    assert_eq!(resume(&store, &other).data_bytes(), 10);
+    store.save(&snapshot(2, 9), &one).expect("stored");
+    let store = open(&disk);
+    assert_eq!(files(&disk).len(), 1, "what is there is newer");
+    assert_eq!(store.load(id(2, 9)).expect("whole").data, one);
+}
+
+#[test]
+fn a_full_disk_gets_the_room_of_a_part_back() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let whole = data(1, 1000);
+    let mut part = resume(&store, &whole);
+    part.append(&whole[..500]).expect("taken");
+    disk.fail_at(disk.calls().len(), Fault::Error(ErrorKind::StorageFull));
+    assert!(matches!(
+        part.append(&whole[500..]),
+        Err(SnapshotError::DiskFull(_))
+    ));
+    assert!(files(&disk).is_empty());
+}
+
+#[test]
+fn the_log_decides_which_snapshots_may_go() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let finish = |index| {
+        let writer = store.writer(&snapshot(1, index)).expect("begun");
+        writer.finish().expect("stored");
+    };
+    // Many may come before the log refers to one of them.
+    (1..=5).for_each(finish);
+    assert_eq!(store.ids().expect("readable").len(), 5);
+    store.prune(id(1, 3)).expect("removed");
+    let ids = store.ids().expect("readable");
+    assert_eq!(ids, [id(1, 5), id(1, 4), id(1, 3), id(1, 2)]);
+    // After a crash the log has never heard of the newest.
+    store.remove_unrecorded(Some(id(1, 4))).expect("removed");
+    assert_eq!(store.ids().expect("readable"), &ids[1..]);
+    store.remove_unrecorded(None).expect("removed");
+    assert_eq!(store.ids().expect("readable"), []);
 }

@@ -1,0 +1,348 @@
+//! # Which snapshots there are
+//!
+//! Finds snapshots by the names of their files, and removes those that are not
+//! needed any more. What may go is said by whoever owns the log: a snapshot that
+//! the log refers to is never removed here.
+//!
+//! - Owns: the folder `snapshots/<group>`.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use raft_core::{EntryId, LogIndex, Snapshot, SnapshotMetadata, Term};
+
+use super::part::{self, SnapshotPart};
+use super::reader::SnapshotReader;
+use super::writer::SnapshotWriter;
+use super::{SnapshotError, disk};
+use crate::error::{Attempt, Operation};
+use crate::fs::{File, Fs, OsFs};
+use crate::identity::Identity;
+
+const TMP_SUFFIX: &str = ".tmp";
+const SUFFIX: &str = ".snap";
+
+/// The snapshots of one group of one node.
+///
+/// The folder belongs to whoever has the [`Wal`](crate::Wal) of the same data
+/// folder open. Methods block on the disk.
+#[derive(Clone, Debug)]
+pub struct SnapshotStore<F: Fs = OsFs> {
+    pub(super) fs: F,
+    pub(super) dir: PathBuf,
+    pub(super) identity: Identity,
+    pub(super) group: u64,
+    keep: usize,
+}
+
+/// A snapshot that has a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSnapshot {
+    /// Where it stands, and the configuration there.
+    pub metadata: SnapshotMetadata,
+    /// The length of its data, in bytes.
+    pub data_bytes: u64,
+    /// The CRC-32C of its data.
+    pub data_crc32c: u32,
+    /// Its file.
+    pub file: PathBuf,
+}
+
+/// The newest snapshot that can be read.
+#[derive(Debug, Default)]
+pub struct LatestSnapshot {
+    /// The newest one that is undamaged.
+    pub stored: Option<StoredSnapshot>,
+    /// What is wrong with newer ones.
+    pub damaged: Vec<SnapshotError>,
+}
+
+impl SnapshotStore {
+    /// The snapshots of `group` in the data folder `dir`, of which the newest
+    /// `keep` (at least one) stay. Removes what a crash left half-written; only
+    /// the [part](SnapshotPart) of one that was arriving stays, if it is newer
+    /// than what is there.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn open(
+        dir: impl AsRef<Path>,
+        identity: Identity,
+        group: u64,
+        keep: usize,
+    ) -> Result<Self, SnapshotError> {
+        Self::open_on(OsFs, dir, identity, group, keep)
+    }
+}
+
+impl<F: Fs> SnapshotStore<F> {
+    /// [`open`](SnapshotStore::open), on a file system of your own.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn open_on(
+        fs: F,
+        dir: impl AsRef<Path>,
+        identity: Identity,
+        group: u64,
+        keep: usize,
+    ) -> Result<Self, SnapshotError> {
+        let dir = dir.as_ref().join("snapshots").join(format!("{group:016x}"));
+        fs.create_dir_all(&dir)
+            .attempt(Operation::Create, &dir)
+            .map_err(disk)?;
+        let store = Self {
+            fs,
+            dir,
+            identity,
+            group,
+            keep: keep.max(1),
+        };
+        let newest = store.ids()?.first().map_or(LogIndex::ZERO, |id| id.index);
+        for name in store.names()? {
+            let is_outdated = part::index_of(&name).is_some_and(|index| index <= newest);
+            if name.ends_with(TMP_SUFFIX) || is_outdated {
+                store.remove_file(&name)?;
+            }
+        }
+        Ok(store)
+    }
+
+    pub(super) fn names(&self) -> Result<Vec<String>, SnapshotError> {
+        self.fs
+            .list(&self.dir)
+            .attempt(Operation::List, &self.dir)
+            .map_err(disk)
+    }
+
+    pub(super) fn remove_file(&self, name: &str) -> Result<(), SnapshotError> {
+        let path = self.dir.join(name);
+        self.fs
+            .remove(&path)
+            .attempt(Operation::Remove, &path)
+            .map_err(disk)
+    }
+
+    pub(super) fn path(&self, id: EntryId) -> PathBuf {
+        self.dir.join(format!(
+            "{:016x}-{:016x}{SUFFIX}",
+            id.index.get(),
+            id.term.get()
+        ))
+    }
+
+    /// Which snapshots have a file, newest first. They may be damaged.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn ids(&self) -> Result<Vec<EntryId>, SnapshotError> {
+        let mut ids: Vec<_> = self
+            .names()?
+            .iter()
+            .filter_map(|name| {
+                let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+                let index = LogIndex::new(u64::from_str_radix(index, 16).ok()?);
+                let term = Term::new(u64::from_str_radix(term, 16).ok()?);
+                Some(EntryId::new(term, index))
+            })
+            .collect();
+        ids.sort_unstable_by_key(|id| std::cmp::Reverse((id.index, id.term)));
+        Ok(ids)
+    }
+
+    /// Stores a snapshot durably, then removes those that are too old to be
+    /// kept.
+    ///
+    /// # Errors
+    /// The disk failed; the snapshot is not there.
+    pub fn save(
+        &self,
+        metadata: &SnapshotMetadata,
+        data: &[u8],
+    ) -> Result<StoredSnapshot, SnapshotError> {
+        let mut writer = self.writer(metadata)?;
+        writer.put(data).map_err(disk)?;
+        let stored = writer.finish()?;
+        self.prune(metadata.id())?;
+        Ok(stored)
+    }
+
+    /// Begins to store a snapshot whose data comes as a stream. It is there
+    /// once [`SnapshotWriter::finish`] has returned.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn writer(&self, metadata: &SnapshotMetadata) -> Result<SnapshotWriter<F>, SnapshotError> {
+        SnapshotWriter::begin(self, metadata)
+    }
+
+    /// Begins to take in a snapshot from elsewhere, or goes on where an earlier
+    /// attempt for the same data stopped, before a restart too. The part of any
+    /// other snapshot is removed: one arrives at a time.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn resume(
+        &self,
+        metadata: &SnapshotMetadata,
+        data_bytes: u64,
+        data_crc32c: u32,
+    ) -> Result<SnapshotPart<F>, SnapshotError> {
+        SnapshotPart::resume(self, metadata, data_bytes, data_crc32c)
+    }
+
+    /// Reads a snapshot whole, and its data into memory.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged or not of this group.
+    pub fn load(&self, id: EntryId) -> Result<Snapshot, SnapshotError> {
+        let mut reader = self.reader(id)?;
+        let len = usize::try_from(reader.stored().data_bytes)
+            .map_err(|_| reader.damaged("it is too large for memory"))?;
+        let mut data = Vec::with_capacity(len);
+        reader
+            .read_to_end(&mut data)
+            .attempt(Operation::Read, &reader.stored().file)
+            .map_err(disk)?;
+        Ok(Snapshot {
+            metadata: reader.stored().metadata.clone(),
+            data: Bytes::from(data),
+        })
+    }
+
+    /// Reads a snapshot as a stream. The whole file is checked before this
+    /// returns, and again while it is read.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged or not of this group.
+    pub fn reader(&self, id: EntryId) -> Result<SnapshotReader<F::File>, SnapshotError> {
+        let mut reader = self.open_data(id)?;
+        reader.check_data()?;
+        Ok(reader)
+    }
+
+    /// Opens a snapshot whose head and end are good. The data is checked while it
+    /// is read.
+    ///
+    /// # Errors
+    /// The disk failed, or the file is damaged or not of this group.
+    pub fn open_data(&self, id: EntryId) -> Result<SnapshotReader<F::File>, SnapshotError> {
+        let path = self.path(id);
+        let file = self
+            .fs
+            .open_read_only(&path)
+            .attempt(Operation::Open, &path)
+            .map_err(disk)?;
+        let reader = SnapshotReader::check(file, path, self.identity, self.group)?;
+        if reader.stored().metadata.id() != id {
+            return Err(reader.damaged("it is not the snapshot that its name says"));
+        }
+        Ok(reader)
+    }
+
+    /// The newest snapshot that is undamaged, and the damaged ones that are
+    /// newer. Where the log was compacted up to a damaged one, the node cannot
+    /// go on with the older one: compare with
+    /// [`RecoveredGroup::compacted`](crate::RecoveredGroup::compacted).
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn latest(&self) -> Result<LatestSnapshot, SnapshotError> {
+        let mut latest = LatestSnapshot::default();
+        for id in self.ids()? {
+            match self.reader(id) {
+                Ok(reader) => {
+                    latest.stored = Some(reader.stored().clone());
+                    break;
+                }
+                Err(error @ SnapshotError::Damaged { .. }) => latest.damaged.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(latest)
+    }
+
+    /// Removes the oldest snapshots beyond those that are kept, counted from
+    /// `installed`, the one that the log refers to; newer ones stay. A damaged
+    /// file counts for nothing: it never pushes a good one out.
+    ///
+    /// # Errors
+    /// The disk failed; too many may be there.
+    pub fn prune(&self, installed: EntryId) -> Result<(), SnapshotError> {
+        let mut kept = 0;
+        for id in self.ids()? {
+            if id.index > installed.index {
+                continue;
+            }
+            if kept >= self.keep {
+                self.remove(id)?;
+            } else if self.has_good_ends(id) {
+                kept += 1;
+            }
+        }
+        self.sync_dir()
+    }
+
+    /// Removes snapshots behind `installed`, the one that the log refers to:
+    /// they were stored before a crash, and the log was not told. To be called
+    /// before anything is stored.
+    ///
+    /// # Errors
+    /// The disk failed; some may still be there.
+    pub fn remove_unrecorded(&self, installed: Option<EntryId>) -> Result<(), SnapshotError> {
+        let last = installed.map_or(LogIndex::ZERO, |id| id.index);
+        for id in self.ids()? {
+            if id.index > last {
+                self.remove(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a snapshot that the log does not refer to.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn remove(&self, id: EntryId) -> Result<(), SnapshotError> {
+        let path = self.path(id);
+        self.fs
+            .remove(&path)
+            .attempt(Operation::Remove, &path)
+            .map_err(disk)
+    }
+
+    /// Makes a file durable and gives it its name; whoever calls this syncs the
+    /// folder.
+    pub(super) fn publish(
+        &self,
+        file: &F::File,
+        from: &Path,
+        to: &Path,
+    ) -> Result<(), SnapshotError> {
+        file.sync_data()
+            .attempt(Operation::Sync, from)
+            .map_err(disk)?;
+        self.fs
+            .rename(from, to)
+            .attempt(Operation::Rename, to)
+            .map_err(disk)
+    }
+
+    /// Whether header and footer are good; that is enough to keep a file.
+    fn has_good_ends(&self, id: EntryId) -> bool {
+        let path = self.path(id);
+        self.fs
+            .open_read_only(&path)
+            .ok()
+            .and_then(|file| SnapshotReader::check(file, path, self.identity, self.group).ok())
+            .is_some_and(|reader| reader.stored().metadata.id() == id)
+    }
+
+    pub(super) fn sync_dir(&self) -> Result<(), SnapshotError> {
+        self.fs
+            .sync_dir(&self.dir)
+            .attempt(Operation::Sync, &self.dir)
+            .map_err(disk)
+    }
+}
