@@ -373,6 +373,10 @@ fn read_snapshot_chunk(body: Bytes) -> Result<SnapshotChunk, WireError> {
 
 fn pb_snapshot_reply(reply: SnapshotReply) -> PbSnapshotReply {
     let refusal = match reply {
+        SnapshotReply::Accepted { offset } => {
+            return PbSnapshotReply::Accepted(pb::SnapshotAccepted { offset });
+        }
+        SnapshotReply::Working => return PbSnapshotReply::Working(pb::SnapshotWorking {}),
         SnapshotReply::Received => return PbSnapshotReply::Received(pb::SnapshotReceived {}),
         SnapshotReply::Refused(refusal) => refusal,
     };
@@ -394,6 +398,12 @@ fn pb_snapshot_reply(reply: SnapshotReply) -> PbSnapshotReply {
 fn read_snapshot_reply(body: Bytes) -> Result<SnapshotReply, WireError> {
     let reply: pb::SnapshotReply = read_prost("SnapshotReply", body)?;
     let refusal = match reply.reply {
+        Some(PbSnapshotReply::Accepted(pb::SnapshotAccepted { offset })) => {
+            return Ok(SnapshotReply::Accepted { offset });
+        }
+        Some(PbSnapshotReply::Working(pb::SnapshotWorking {})) => {
+            return Ok(SnapshotReply::Working);
+        }
         Some(PbSnapshotReply::Received(pb::SnapshotReceived {})) => {
             return Ok(SnapshotReply::Received);
         }

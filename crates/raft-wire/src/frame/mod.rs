@@ -2,8 +2,9 @@
 //!
 //! What two servers write to each other over a stream of bytes. A connection
 //! begins with a [`Handshake`] and its [`HandshakeReply`]. Then it carries
-//! [`Packet`]s, or on a connection of its own a [`SnapshotHeader`], as many
-//! [`SnapshotChunk`]s as it takes, and a [`SnapshotReply`].
+//! [`Packet`]s, or on a connection of its own a [`SnapshotHeader`], answered by
+//! how much of it the receiver has, as many [`SnapshotChunk`]s as are missing, and
+//! a last [`SnapshotReply`].
 //!
 //! ```text
 //! length u32 LE | kind u8 | checksum u32 LE | body
@@ -207,7 +208,8 @@ pub struct SnapshotHeader {
     pub group: u64,
     /// A [`raft_core::Body::Snapshot`] without data.
     pub message: Message,
-    /// The length of the data, which follows in chunks.
+    /// The length of the data, which follows in chunks. Length and checksum tell
+    /// this data from any other, so that a transfer can be resumed.
     pub total_bytes: u64,
     /// The CRC-32C of the data.
     pub crc32c: u32,
@@ -227,6 +229,13 @@ pub struct SnapshotChunk {
 /// Answers a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotReply {
+    /// The header is answered: the data is wanted from here on.
+    Accepted {
+        /// How much of it the receiver has, in bytes.
+        offset: u64,
+    },
+    /// The receiver's disk is at work, and another answer will come.
+    Working,
     /// All of it arrived, and the server has it.
     Received,
     /// It was not taken. A sender may stop in the middle.

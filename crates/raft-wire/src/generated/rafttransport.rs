@@ -152,7 +152,8 @@ pub mod handshake_reply {
         StaleIncarnation(super::StaleIncarnation),
     }
 }
-/// Announces a snapshot, whose data follows in chunks.
+/// Announces a snapshot. Its data follows in chunks, from where the receiver
+/// wants it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotHeader {
     /// An encoded raftpb.Message: a MsgSnap without data.
@@ -181,6 +182,16 @@ pub struct SnapshotChunk {
     #[prost(fixed32, tag = "3")]
     pub crc32c: u32,
 }
+/// The receiver takes the snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotAccepted {
+    /// Where the sender is to begin: up to there it has the data.
+    #[prost(uint64, tag = "1")]
+    pub offset: u64,
+}
+/// The receiver's disk is at work; the answer comes later.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SnapshotWorking {}
 /// All of the data arrived and was handed to the server.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotReceived {}
@@ -211,7 +222,7 @@ pub struct SnapshotStorageFailed {}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SnapshotReply {
     /// What came of it.
-    #[prost(oneof = "snapshot_reply::Reply", tags = "1, 2, 3, 4, 5, 6")]
+    #[prost(oneof = "snapshot_reply::Reply", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub reply: ::core::option::Option<snapshot_reply::Reply>,
 }
 /// Nested message and enum types in `SnapshotReply`.
@@ -237,6 +248,12 @@ pub mod snapshot_reply {
         /// Try later.
         #[prost(message, tag = "6")]
         StorageFailed(super::SnapshotStorageFailed),
+        /// Send it.
+        #[prost(message, tag = "7")]
+        Accepted(super::SnapshotAccepted),
+        /// Wait.
+        #[prost(message, tag = "8")]
+        Working(super::SnapshotWorking),
     }
 }
 /// What a request wants.

@@ -103,6 +103,8 @@ fn snapshot_reply() -> impl Strategy<Value = SnapshotReply> {
         Just(SnapshotRefusal::StorageFailed),
     ];
     prop_oneof![
+        number().prop_map(|offset| SnapshotReply::Accepted { offset }),
+        Just(SnapshotReply::Working),
         Just(SnapshotReply::Received),
         refusal.prop_map(SnapshotReply::Refused),
     ]
