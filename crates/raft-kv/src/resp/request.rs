@@ -357,7 +357,7 @@ mod tests {
         let array = [
             &b"*4\r\n"[..],
             &[b"$90\r\n", &[b'x'; 90][..], b"\r\n"].concat().repeat(2),
-            &[b"$88\r\n", &[b'x'; 88][..], b"\r\n"].concat(),
+            &[b"$86\r\n", &[b'x'; 86][..], b"\r\n"].concat(),
             b"$4\r\nxxxx\r\n",
         ]
         .concat();
