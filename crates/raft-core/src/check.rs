@@ -62,8 +62,9 @@ pub enum BrokenInvariant {
     /// The leader replicates to others than the members.
     #[error("the leader does not replicate to exactly the members")]
     FollowersAreNotMembers,
-    /// matched < next, and matched is in the leader's log. (The latter only with
-    /// [`OddMessages::Refuse`].)
+    /// matched < next, and matched is in the leader's log. (Only checked with
+    /// [`OddMessages::Refuse`]: a follower that acknowledges more than the leader
+    /// has is believed otherwise, and so it stays when the log has grown.)
     #[error("the progress of {id} is broken: matched {matched}, next {next}, last {last}")]
     Progress {
         /// The follower.
@@ -152,8 +153,7 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
             }
             for (id, progress) in leader.followers().iter() {
                 let (matched, next) = (progress.matched(), progress.next());
-                let is_beyond = matched > last;
-                if (is_beyond && peers_are_sound) || (!is_beyond && matched >= next) {
+                if peers_are_sound && (matched > last || matched >= next) {
                     return Err(BrokenInvariant::Progress {
                         id,
                         matched,

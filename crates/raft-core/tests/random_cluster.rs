@@ -505,14 +505,18 @@ impl Schedule {
             let wanted = self.cluster.server(leader.get()).state();
             let everything = wanted.0 == self.cluster.node(leader.get()).last_index();
             let members = membership.ids();
-            let equal = members
-                .iter()
-                .all(|member| self.cluster.server(member.get()).state() == wanted);
+            let equal = members.iter().all(|member| {
+                let server = self.cluster.server(member.get());
+                server.is_up() && server.state() == wanted
+            });
             // Whoever was removed may not know it, and would go on campaigning.
+            // A change that was still on its way may bring it back.
             for number in 1..=self.servers {
-                let server = self.cluster.server(number);
-                if !membership.is_joint() && !members.contains(&id(number)) && server.is_up() {
-                    self.cluster.crash(number);
+                let is_up = self.cluster.server(number).is_up();
+                match members.contains(&id(number)) {
+                    true if !is_up => self.cluster.restart(number),
+                    false if is_up && !membership.is_joint() => self.cluster.crash(number),
+                    _ => {}
                 }
             }
             if everything && equal && !membership.is_joint() {

@@ -138,16 +138,7 @@ impl Environment {
     }
 
     fn check(&self) -> Result<(), Broken> {
-        for node in &self.nodes {
-            let id = node.id();
-            node.raw
-                .check()
-                .map_err(|broken| Broken::Invariant { node: id, broken })?;
-            if let Some(failure) = node.raw.failure() {
-                return Err(node.broken(failure));
-            }
-        }
-        Ok(())
+        self.nodes.iter().try_for_each(Node::check)
     }
 
     fn dispatch(&mut self, command: &Command, out: &mut String) -> Result<(), Stop> {

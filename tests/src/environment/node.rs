@@ -41,6 +41,16 @@ pub struct Node {
     pub reads: Vec<ReadState>,
     pub(super) append_work: VecDeque<StorageAppend>,
     pub(super) apply_work: VecDeque<StorageApply>,
+    storage_trust: StorageTrust,
+}
+
+/// Whether what the core believes of its storage is so. Invariants are about
+/// nodes whose storage does what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StorageTrust {
+    Kept,
+    /// The reference's harness refused a write, and goes on as if nothing was.
+    Lost,
 }
 
 /// The log in memory, and the latest state of the state machine. Whoever asks
@@ -126,6 +136,7 @@ impl Node {
             reads: Vec::new(),
             append_work: VecDeque::new(),
             apply_work: VecDeque::new(),
+            storage_trust: StorageTrust::Kept,
         })
     }
 
@@ -168,6 +179,19 @@ impl Node {
         self.raw.config().storage_writes == StorageWrites::Asynchronous
     }
 
+    /// Whether a documented invariant does not hold.
+    pub(super) fn check(&self) -> Result<(), Broken> {
+        let node = self.id();
+        if self.storage_trust == StorageTrust::Kept {
+            self.raw
+                .check()
+                .map_err(|broken| Broken::Invariant { node, broken })?;
+        }
+        self.raw
+            .failure()
+            .map_or(Ok(()), |why| Err(self.broken(why)))
+    }
+
     /// Carries a Ready out, or queues its work. Returns what is to be sent.
     pub(super) fn process(&mut self, ready: Ready) -> Result<Vec<Letter>, Stop> {
         self.reads.extend(ready.read_states);
@@ -201,9 +225,24 @@ impl Node {
             .collect()
     }
 
+    /// Writes, unless the reference's harness would refuse to.
+    pub(super) fn write(
+        &mut self,
+        hard_state: Option<HardState>,
+        entries: Entries,
+        snapshot: Option<Snapshot>,
+    ) -> Result<(), Stop> {
+        let result = self.try_write(hard_state, entries, snapshot);
+        let goes_on = self.raw.storage().driver == Driver::Reference;
+        if goes_on && matches!(result, Err(Stop::Refused(_))) {
+            self.storage_trust = StorageTrust::Lost;
+        }
+        result
+    }
+
     /// Writes in the order of the reference, which does not take a snapshot and
     /// entries in one Ready.
-    pub(super) fn write(
+    fn try_write(
         &mut self,
         hard_state: Option<HardState>,
         entries: Entries,
