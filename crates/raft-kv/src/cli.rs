@@ -42,6 +42,9 @@ enum Command {
     Status(StatusArguments),
 }
 
+/// How often a request is tried, at least, before its time is over.
+const ATTEMPTS: u32 = 4;
+
 #[derive(Debug, Args)]
 struct ServeArguments {
     /// The number of this node, different from those of the others.
@@ -74,8 +77,9 @@ struct ServeArguments {
     /// ticks without a leader.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick_ms: u64,
-    /// How long a request may take, in milliseconds.
-    #[arg(long, default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..))]
+    /// How long a request may take, in milliseconds. While nobody leads, and
+    /// after a leader was lost, it is tried again for so long.
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     request_timeout_ms: u64,
     /// Applied entries after which a snapshot is taken. 0: never.
     #[arg(long, default_value_t = 100_000)]
@@ -316,10 +320,11 @@ impl ServeArguments {
             request_bytes: 2 * self.argument_bytes_max.max(1 << 20),
             ..RequestLimits::default()
         };
+        let request_timeout = Duration::from_millis(self.request_timeout_ms);
         NodeConfig {
             raft: RaftConfig {
                 tick: Duration::from_millis(self.tick_ms),
-                proposal_timeout: Duration::from_millis(self.request_timeout_ms),
+                proposal_timeout: request_timeout / ATTEMPTS,
                 snapshot_entries: self.snapshot_entries,
                 // Room for the encoding and for the batch that a request ends.
                 command_bytes_max: 2 * request.request_bytes,
@@ -340,6 +345,7 @@ impl ServeArguments {
                 clients: self.clients_max,
                 ..ClientLimits::default()
             },
+            request_timeout,
         }
     }
 }

@@ -2,15 +2,23 @@
 //!
 //! Joins the state machine and the server for clients to raft-tokio, and counts
 //! what became of the requests.
+//!
+//! Whatever gets no reply is tried again until the request's time is over. The
+//! writes of a client go through a session of its own for as long as it is
+//! connected, so they are done once and in order however often they are tried;
+//! the next client goes on with that session.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use raft_tokio::{
-    BoxError, LogIndex, ProposeError, Raft, ReadError, ReplicaStatus, SnapshotJob, StateMachine,
+    BoxError, LogIndex, ProposeError, Raft, ReadError, ReplicaStatus, SessionError, SessionLimits,
+    SessionPipeline, Sessions, SnapshotJob, StateMachine,
 };
+use tokio::time::{Instant, sleep};
 
 use crate::machine::KvMachine;
 use crate::server::{Backend, Refusal};
@@ -43,27 +51,89 @@ pub(crate) struct RequestCounts {
     pub(crate) reads_failed: AtomicU64,
 }
 
+/// How long a read that got no answer waits before it is tried again.
+const READ_PAUSE: Duration = Duration::from_millis(20);
+
+/// As many sessions as three nodes have at the most with the default number of
+/// clients, and as many again for nodes that were killed and left theirs behind.
+const SESSION_LIMITS: SessionLimits = SessionLimits {
+    sessions_max: 1 << 16,
+    idle_entries_max: 10_000_000,
+    reply_bytes_max: 256 << 20,
+};
+
+/// What is replicated: the keys, and the sessions of those who write them.
+pub(crate) fn state_machine() -> Sessions<KvMachine> {
+    Sessions::new(KvMachine::default(), SESSION_LIMITS)
+}
+
 /// Does what clients ask for by way of a replica.
 #[derive(Clone, Debug)]
 pub(crate) struct ReplicaBackend {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     raft: Raft,
-    counts: Arc<RequestCounts>,
+    request_timeout: Duration,
+    counts: RequestCounts,
+    /// The sessions of clients that are gone, for those to come.
+    idle: Mutex<Vec<SessionPipeline>>,
 }
 
 impl ReplicaBackend {
-    pub(crate) fn new(raft: Raft) -> Self {
-        Self {
+    /// Answers within `request_timeout`, or says why not.
+    pub(crate) fn new(raft: Raft, request_timeout: Duration) -> Self {
+        let shared = Shared {
             raft,
-            counts: Arc::default(),
+            request_timeout,
+            counts: RequestCounts::default(),
+            idle: Mutex::default(),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// The backend of one more client.
+    pub(crate) fn for_client(&self) -> ClientBackend {
+        let idle = self.shared.idle().pop();
+        let writes = idle.unwrap_or_else(|| {
+            SessionPipeline::new(self.shared.raft.clone(), self.shared.request_timeout)
+        });
+        ClientBackend {
+            shared: self.shared.clone(),
+            writes,
         }
     }
 
     pub(crate) fn status(&self) -> ReplicaStatus {
-        self.raft.status()
+        self.shared.raft.status()
     }
 
     pub(crate) fn counts(&self) -> &RequestCounts {
-        &self.counts
+        &self.shared.counts
+    }
+}
+
+impl Shared {
+    fn idle(&self) -> MutexGuard<'_, Vec<SessionPipeline>> {
+        // Nothing that is done under the lock can panic half way.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Does what one client asks for.
+#[derive(Debug)]
+pub(crate) struct ClientBackend {
+    shared: Arc<Shared>,
+    writes: SessionPipeline,
+}
+
+impl Drop for ClientBackend {
+    fn drop(&mut self) {
+        self.shared.idle().push(self.writes.clone());
     }
 }
 
@@ -83,15 +153,20 @@ impl Drop for Pending<'_> {
     }
 }
 
-impl Backend for ReplicaBackend {
-    fn write(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
-        let Self { raft, counts } = self.clone();
+impl Backend for ClientBackend {
+    fn write(
+        &self,
+        batch: BytesMut,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
+        let shared = self.shared.clone();
+        let written = self.writes.propose(batch);
         async move {
-            let _pending = Pending::new(&counts.writes_pending);
-            match raft.propose(batch).await {
+            let _pending = Pending::new(&shared.counts.writes_pending);
+            match written.await {
                 Ok(applied) => Ok(applied.reply),
                 Err(error) => {
-                    counts.writes_failed.fetch_add(1, Ordering::Relaxed);
+                    let failed = &shared.counts.writes_failed;
+                    failed.fetch_add(1, Ordering::Relaxed);
                     Err(write_refusal(&error))
                 }
             }
@@ -99,18 +174,28 @@ impl Backend for ReplicaBackend {
     }
 
     fn read(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
-        let Self { raft, counts } = self.clone();
+        let shared = self.shared.clone();
         async move {
-            let _pending = Pending::new(&counts.reads_pending);
-            raft.query(batch).await.map_err(|error| {
-                counts.reads_failed.fetch_add(1, Ordering::Relaxed);
-                read_refusal(&error)
-            })
+            let _pending = Pending::new(&shared.counts.reads_pending);
+            let deadline = Instant::now() + shared.request_timeout;
+            loop {
+                let error = match shared.raft.query(batch.clone()).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(error) => error,
+                };
+                let may_succeed = matches!(error, ReadError::Timeout);
+                if !may_succeed || Instant::now() + READ_PAUSE > deadline {
+                    let failed = &shared.counts.reads_failed;
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    return Err(read_refusal(&error));
+                }
+                sleep(READ_PAUSE).await;
+            }
         }
     }
 
     fn info(&self) -> String {
-        let status = self.raft.status();
+        let status = self.shared.raft.status();
         let leader = status.leader.map_or(0, raft_tokio::NodeId::get);
         format!(
             "# Raft\r\nraft_id:{}\r\nraft_role:{}\r\nraft_term:{}\r\nraft_leader:{leader}\r\n\
@@ -139,14 +224,19 @@ pub(crate) fn role_name(status: &ReplicaStatus) -> &'static str {
     }
 }
 
-fn write_refusal(error: &ProposeError) -> Refusal {
+fn write_refusal(error: &SessionError) -> Refusal {
     let said = error.to_string();
     match error {
-        ProposeError::NotLeader { leader: None }
-        | ProposeError::NotMember
-        | ProposeError::Stopped(_) => Refusal::NoLeader(said),
-        error if error.is_retryable() => Refusal::TryAgain(said),
-        ProposeError::TooLarge { .. } | ProposeError::Empty => Refusal::Never(said),
+        SessionError::Propose(
+            ProposeError::NotLeader { leader: None }
+            | ProposeError::NotMember
+            | ProposeError::Stopped(_),
+        ) => Refusal::NoLeader(said),
+        SessionError::Propose(error) if error.is_retryable() => Refusal::TryAgain(said),
+        SessionError::Propose(ProposeError::TooLarge { .. } | ProposeError::Empty) => {
+            Refusal::Never(said)
+        }
+        error if !error.is_indeterminate() => Refusal::TryAgain(said),
         // Whatever is not known to have failed may have happened.
         _ => Refusal::Uncertain("no reply came in time".to_owned()),
     }

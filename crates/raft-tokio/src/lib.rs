@@ -43,7 +43,9 @@ pub use raft_core::{
     LogIndex, NodeId, ProgressState, RoleKind, Term,
 };
 pub use replica::{Applied, PendingReply, Permit, Raft};
-pub use sessions::{SessionClient, SessionError, SessionId, SessionLimits, Sessions};
+pub use sessions::{
+    SessionClient, SessionError, SessionId, SessionLimits, SessionPipeline, Sessions,
+};
 pub use state_machine::{BoxError, SnapshotJob, StateMachine};
 pub use status::{Health, ReplicaStatus, Unfit, Waiting};
 pub use task::{StopReason, Stopped};

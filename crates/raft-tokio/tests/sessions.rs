@@ -5,11 +5,12 @@ mod support;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use raft_tokio::sessions::{SessionCommand, SessionReply};
+use bytes::{Bytes, BytesMut};
+use futures::stream::{FuturesOrdered, StreamExt};
+use raft_tokio::sessions::{SessionCommand, SessionReply, WINDOW_MAX};
 use raft_tokio::{
     BoxError, LogIndex, MemoryLogStore, MemoryNetwork, Raft, RaftConfig, SessionClient,
-    SessionError, SessionId, SessionLimits, Sessions, SnapshotJob, StateMachine,
+    SessionError, SessionId, SessionLimits, SessionPipeline, Sessions, SnapshotJob, StateMachine,
 };
 use support::{Journal, node_id};
 
@@ -36,7 +37,7 @@ impl Glass {
 
     fn step(&mut self, index: u64, command: &SessionCommand) -> SessionReply {
         let reply = self.apply(LogIndex::new(index), &command.encode());
-        SessionReply::decode(&reply).unwrap()
+        SessionReply::decode(reply).unwrap()
     }
 
     fn open(&mut self, index: u64) -> SessionId {
@@ -65,10 +66,22 @@ impl StateMachine for Glass {
     }
 }
 
+/// The command of a client that has one under way.
 fn in_session(session: SessionId, sequence: u64, command: &'static str) -> SessionCommand {
+    under_way(session, sequence, sequence.saturating_sub(1), command)
+}
+
+/// The command of a client that still waits for what is behind `acknowledged`.
+fn under_way(
+    session: SessionId,
+    sequence: u64,
+    acknowledged: u64,
+    command: &'static str,
+) -> SessionCommand {
     SessionCommand::InSession {
         session,
         sequence,
+        acknowledged,
         command: Bytes::from_static(command.as_bytes()),
     }
 }
@@ -95,7 +108,7 @@ fn a_repeated_command_gets_the_first_reply_and_an_old_one_none() {
         applied("2:b")
     );
     let too_old = SessionReply::TooOld { applied: 3 };
-    for sequence in [0, 1, 2] {
+    for sequence in [1, 2] {
         let late = in_session(session, sequence, "late");
         assert_eq!(machine.step(6 + sequence, &late), too_old);
     }
@@ -103,11 +116,76 @@ fn a_repeated_command_gets_the_first_reply_and_an_old_one_none() {
 }
 
 #[test]
-fn a_number_of_zero_is_never_a_repetition() {
+fn a_number_of_zero_is_no_number() {
     let mut machine = Glass::new(SessionLimits::default());
     let session = machine.open(2);
     let reply = machine.step(3, &in_session(session, 0, "a"));
-    assert_eq!(reply, SessionReply::TooOld { applied: 0 });
+    assert_eq!(reply, SessionReply::Malformed);
+}
+
+#[test]
+fn commands_that_are_under_way_together_are_applied_in_order_and_remembered() {
+    let mut machine = Glass::new(SessionLimits::default());
+    let session = machine.open(2);
+    let second = under_way(session, 2, 0, "b");
+    let early = SessionReply::TooEarly { applied: 0 };
+    assert_eq!(machine.step(3, &second), early);
+    let first = under_way(session, 1, 0, "a");
+    assert_eq!(machine.step(4, &first), applied("1:a"));
+    assert_eq!(machine.step(5, &second), applied("2:b"));
+    let third = under_way(session, 3, 0, "c");
+    assert_eq!(machine.step(6, &third), applied("3:c"));
+    for (index, command, reply) in [(7, &second, "2:b"), (8, &first, "1:a"), (9, &third, "3:c")] {
+        assert_eq!(machine.step(index, command), applied(reply));
+    }
+    // The client has the replies of the first two.
+    let fourth = under_way(session, 4, 2, "d");
+    assert_eq!(machine.step(10, &fourth), applied("4:d"));
+    assert_eq!(
+        machine.step(11, &second),
+        SessionReply::TooOld { applied: 4 }
+    );
+    assert_eq!(machine.step(12, &third), applied("3:c"));
+    assert_eq!(machine.query(&Bytes::new()), "4");
+}
+
+#[test]
+fn what_was_given_up_is_never_applied_later() {
+    let mut machine = Glass::new(SessionLimits::default());
+    let session = machine.open(2);
+    // The first was lost, and its client has stopped waiting.
+    assert_eq!(
+        machine.step(3, &under_way(session, 2, 1, "b")),
+        applied("1:b")
+    );
+    let too_old = SessionReply::TooOld { applied: 2 };
+    assert_eq!(machine.step(4, &under_way(session, 1, 0, "a")), too_old);
+    // Even if that is learned from a command that is not taken itself.
+    let early = SessionReply::TooEarly { applied: 4 };
+    assert_eq!(machine.step(5, &under_way(session, 6, 4, "f")), early);
+    let too_old = SessionReply::TooOld { applied: 4 };
+    assert_eq!(machine.step(6, &under_way(session, 3, 2, "c")), too_old);
+    assert_eq!(machine.query(&Bytes::new()), "1");
+}
+
+#[test]
+fn a_client_that_acknowledges_nothing_is_stopped_at_the_window() {
+    let mut machine = Glass::new(SessionLimits::default());
+    let session = machine.open(2);
+    for sequence in 1..=WINDOW_MAX {
+        let reply = machine.step(2 + sequence, &under_way(session, sequence, 0, "x"));
+        assert!(matches!(reply, SessionReply::Applied(_)), "{reply:?}");
+    }
+    let beyond = WINDOW_MAX + 1;
+    let early = SessionReply::TooEarly {
+        applied: WINDOW_MAX,
+    };
+    assert_eq!(
+        machine.step(1000, &under_way(session, beyond, 0, "x")),
+        early
+    );
+    let reply = machine.step(1001, &under_way(session, beyond, 1, "x"));
+    assert!(matches!(reply, SessionReply::Applied(_)), "{reply:?}");
 }
 
 #[test]
@@ -125,9 +203,9 @@ fn commands_without_a_session_or_of_an_unknown_one_are_told_apart() {
     );
     let late = in_session(session, 1, "x");
     assert_eq!(machine.step(7, &late), SessionReply::UnknownSession);
-    for garbage in [&b""[..], b"\x01x", b"\x02short", b"\x03", b"\x09"] {
+    for garbage in [&b""[..], b"x\x01", b"x\x02", b"\x03", b"\x09", b"x\xf8"] {
         let reply = machine.apply(LogIndex::new(8), &Bytes::from_static(garbage));
-        assert_eq!(SessionReply::decode(&reply), Some(SessionReply::Malformed));
+        assert_eq!(SessionReply::decode(reply), Some(SessionReply::Malformed));
     }
     assert_eq!(machine.query(&Bytes::new()), "2");
 }
@@ -203,7 +281,10 @@ fn a_replica_that_began_from_a_snapshot_has_the_same_state_ever_after() {
         let command = match random.u8(0..10) {
             0 | 1 => SessionCommand::Open,
             2 => SessionCommand::Close(session),
-            _ => in_session(session, random.u64(0..4), "x"),
+            _ => {
+                let sequence = random.u64(1..8);
+                under_way(session, sequence, random.u64(0..sequence), "x")
+            }
         };
         let other_is_same = Arc::ptr_eq(&one.0, &other.0);
         let reply = one.step(index, &command);
@@ -386,6 +467,106 @@ async fn commands_go_on_exactly_once_while_leaders_come_and_go() {
     group.agree().await;
 }
 
+fn command(client: usize, number: u32) -> BytesMut {
+    BytesMut::from(format!("{client}/{number}").as_str())
+}
+
+/// What a pipeline that numbers its commands has in the state machine: its own
+/// commands, in order.
+fn commands_of(all: &Bytes, client: usize) -> Vec<u32> {
+    let prefix = format!("{client}/");
+    let all = std::str::from_utf8(all).unwrap();
+    let own = all.lines().filter_map(|line| line.strip_prefix(&prefix));
+    own.map(|number| number.parse().unwrap()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn pipelines_keep_their_order_exactly_once_while_leaders_come_and_go() {
+    let group = Group::start(SessionLimits::default()).await;
+    group.leader().await;
+    let mut clients = Vec::new();
+    for (client, replica) in group.replicas.iter().enumerate() {
+        let pipeline = SessionPipeline::new(replica.raft.clone(), PATIENCE);
+        clients.push(tokio::spawn(async move {
+            let mut under_way = FuturesOrdered::new();
+            for number in 0..400 {
+                under_way.push_back(pipeline.propose(command(client, number)));
+                while under_way.len() >= 16 {
+                    under_way.next().await.unwrap().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            while let Some(outcome) = under_way.next().await {
+                outcome.unwrap();
+            }
+        }));
+    }
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        group.network.isolate(group.leader().await.id());
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        group.network.heal();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    for client in clients {
+        client.await.unwrap();
+    }
+    let all = group.leader().await.query("all").await.unwrap();
+    for client in 0..3 {
+        assert_eq!(commands_of(&all, client), (0..400).collect::<Vec<_>>());
+    }
+    group.agree().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_command_that_was_given_up_holds_up_nobody_and_does_not_come_later() {
+    let group = Group::start(SessionLimits::default()).await;
+    let leader = group.leader().await;
+    let pipeline = SessionPipeline::new(leader.clone(), Duration::from_secs(20));
+    pipeline.propose("a".into()).await.unwrap();
+    group.network.isolate(leader.id());
+    // Dropped while it is under way, and never polled.
+    let dropped = tokio::time::timeout(Duration::from_secs(1), pipeline.propose("b".into())).await;
+    assert!(dropped.is_err());
+    drop(pipeline.propose("c".into()));
+    let given_up = pipeline.propose("d".into()).await.unwrap_err();
+    assert!(given_up.is_indeterminate(), "{given_up:?}");
+    group.network.heal();
+    let applied = pipeline.propose("e".into()).await.unwrap();
+    let before = leader.query("all").await.unwrap();
+    assert!(before.ends_with(b"e"), "{before:?}");
+    assert!(applied.reply.ends_with(b":e"));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    assert_eq!(leader.query("all").await.unwrap(), before);
+    group.agree().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipeline_opens_another_session_when_its_own_has_expired() {
+    let group = Group::start(SessionLimits {
+        sessions_max: 2,
+        ..SessionLimits::default()
+    })
+    .await;
+    let raft = group.leader().await;
+    let pipelines = [(); 3].map(|()| SessionPipeline::new(raft.clone(), PATIENCE));
+    for round in 0..5_u32 {
+        for (client, pipeline) in pipelines.iter().enumerate() {
+            let (first, second) = tokio::join!(
+                pipeline.propose(command(client, 2 * round)),
+                pipeline.propose(command(client, 2 * round + 1)),
+            );
+            first.unwrap();
+            second.unwrap();
+        }
+    }
+    let all = raft.query("all").await.unwrap();
+    for client in 0..3 {
+        assert_eq!(commands_of(&all, client), (0..10).collect::<Vec<_>>());
+    }
+    group.agree().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_reply_survives_a_snapshot_and_a_restart() {
     let mut group = Group::start(SessionLimits::default()).await;
@@ -478,6 +659,9 @@ async fn a_machine_without_sessions_is_noticed() {
     )
     .await
     .unwrap();
-    let outcome = SessionClient::open(raft, PATIENCE).await;
+    let outcome = SessionClient::open(raft.clone(), PATIENCE).await;
     assert_eq!(outcome.map(|_| ()), Err(SessionError::NoSessions));
+    let pipeline = SessionPipeline::new(raft, PATIENCE);
+    let outcome = pipeline.propose("a".into()).await;
+    assert_eq!(outcome, Err(SessionError::NoSessions));
 }

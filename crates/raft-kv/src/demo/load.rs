@@ -32,7 +32,7 @@ use crate::units::whole_us;
 /// Keys that a client writes in turn.
 const KEYS: usize = 64;
 /// How long a client waits for a reply before it asks another node.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(12);
 /// How long a client waits before it asks the next node.
 const PAUSE: Duration = Duration::from_millis(10);
 /// The longest latency that is told apart, in microseconds.

@@ -235,6 +235,11 @@ impl Batch {
         self.encoded.freeze()
     }
 
+    /// The encoding, for whoever puts something behind it.
+    pub fn into_buffer(self) -> BytesMut {
+        self.encoded
+    }
+
     /// The operations in an encoded batch. All are read before one is returned,
     /// so that a batch is done as a whole or not at all.
     ///

@@ -20,8 +20,7 @@ use raft_tokio::{
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::machine::KvMachine;
-use crate::replica::ReplicaBackend;
+use crate::replica::{ReplicaBackend, state_machine};
 use crate::server::{ClientLimits, serve_clients};
 
 use http::router;
@@ -50,6 +49,9 @@ pub struct NodeConfig {
     pub peers: Vec<(NodeId, String)>,
     /// What clients may take up.
     pub clients: ClientLimits,
+    /// How long a request may take. What gets no reply is tried again until
+    /// then, each attempt for the replica's `proposal_timeout`.
+    pub request_timeout: Duration,
 }
 
 /// A node cannot start, or cannot go on.
@@ -123,10 +125,10 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         ..TcpTransportConfig::new(id, config.cluster_id, incarnation, config.listen_peer)
     })
     .await?;
-    let raft = Raft::start(config.raft, KvMachine::default(), log, transport).await?;
+    let raft = Raft::start(config.raft, state_machine(), log, transport).await?;
     tracing::info!(%id, clients = %config.listen_client, "the node has started");
 
-    let backend = ReplicaBackend::new(raft.clone());
+    let backend = ReplicaBackend::new(raft.clone(), config.request_timeout);
     if let Some(listener) = http {
         let mut stop = stop.clone();
         let stopped = async move {
@@ -137,7 +139,7 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         tokio::spawn(pages.with_graceful_shutdown(stopped).into_future());
     }
     tokio::select! {
-        () = serve_clients(clients, backend, config.clients, stop) => {}
+        () = serve_clients(clients, || backend.for_client(), config.clients, stop) => {}
         reason = failure(&raft) => return Err(ServeError::Stopped(reason)),
     }
     // A leader hands over before it stops.

@@ -9,12 +9,15 @@ use bytes::{Bytes, BytesMut};
 
 use crate::resp::write;
 
-/// Does batches of operations ([`crate::machine::Batch`]) and answers with
-/// their replies, one after the other.
-pub trait Backend: Clone + Send + Sync + 'static {
-    /// Replicates a batch and does it. Batches whose futures are first polled
-    /// in some order are done in that order, or not at all.
-    fn write(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static;
+/// Does batches of operations ([`crate::machine::Batch`]) of one client and
+/// answers with their replies, one after the other.
+pub trait Backend: Send + Sync + 'static {
+    /// Replicates a batch and does it. Batches are done in the order of the
+    /// calls, or not at all.
+    fn write(
+        &self,
+        batch: BytesMut,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static;
 
     /// Answers a batch of questions with what is true at some time between the
     /// call and the answer.

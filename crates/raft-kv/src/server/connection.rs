@@ -272,14 +272,13 @@ impl<B: Backend> Connection<B> {
         }
         self.kind = kind;
         let len = batch.len();
-        let bytes = batch.into_bytes();
         self.turns.push_back(match kind {
             Kind::Writes => {
-                let done = self.backend.write(bytes);
+                let done = self.backend.write(batch.into_buffer());
                 Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
             }
             Kind::Reads => {
-                let done = self.backend.read(bytes);
+                let done = self.backend.read(batch.into_bytes());
                 Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
             }
         });

@@ -51,8 +51,12 @@ impl SlowMachine {
 }
 
 impl Backend for SlowMachine {
-    fn write(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
+    fn write(
+        &self,
+        batch: BytesMut,
+    ) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
         let this = self.clone();
+        let batch = batch.freeze();
         async move {
             this.note(&batch);
             // Locks are given out in the order in which they were asked for.

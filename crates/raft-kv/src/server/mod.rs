@@ -27,15 +27,15 @@ use connection::Connection;
 /// How long clients have, once the server stops, to get their last replies.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Serves clients until `stop` turns true or its sender is gone, and then
-/// finishes what they have asked for. Never fails: a connection that goes wrong
+/// Serves clients, each with a backend of its own, until `stop` turns true or its
+/// sender is gone, and then finishes what they have asked for. Never fails: a connection that goes wrong
 /// is closed, and the others do not notice.
 ///
 /// # Cancel safety
 /// If it is cancelled, all connections are closed at once.
 pub async fn serve_clients<B: Backend>(
     listener: TcpListener,
-    backend: B,
+    backend_of_client: impl Fn() -> B,
     limits: ClientLimits,
     mut stop: watch::Receiver<bool>,
 ) {
@@ -62,7 +62,7 @@ pub async fn serve_clients<B: Backend>(
             continue;
         };
         let session = ClientSession::new(next_id.fetch_add(1, Ordering::Relaxed));
-        let (backend, stop) = (backend.clone(), stop.clone());
+        let (backend, stop) = (backend_of_client(), stop.clone());
         clients.spawn(async move {
             let closed = serve_client(stream, session, backend, limits, stop).await;
             if let Err(error) = closed {

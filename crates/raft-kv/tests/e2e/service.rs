@@ -3,13 +3,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::stream::{FuturesOrdered, StreamExt};
+
 use crate::support::{TestCluster, http_page, raw_exchange};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// How long a client waits for a reply.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a client waits for a reply: longer than a server tries for one.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 async fn connect(address: SocketAddr) -> redis::RedisResult<MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new()
@@ -109,6 +111,134 @@ async fn acknowledged_writes_survive_killed_leaders_and_a_killed_cluster() {
     cluster.nodes.wait_until_ready().await.unwrap();
     for address in addresses {
         assert_readable(address, &acknowledged).await;
+    }
+}
+
+/// What a client saw of the number that only it increments.
+#[derive(Debug, Default)]
+struct Counted {
+    /// The last sum that was answered.
+    sum: i64,
+    /// How many increments were answered.
+    answered: i64,
+    /// How often the connection broke.
+    breaks: u64,
+    /// How many increments may have been done, or may still be, without an answer.
+    unheard: i64,
+}
+
+/// Increments a number of its own until told to stop, in pipelines of which four
+/// are under way at any time. Every reply has to be the sum that comes next,
+/// except behind a connection that broke, where up to a whole pipeline of
+/// increments may have been done that nobody heard of.
+async fn count_until_stopped(
+    client: usize,
+    address: SocketAddr,
+    stop: watch::Receiver<bool>,
+) -> Counted {
+    const PIPELINES: usize = 4;
+    const INCREMENTS: usize = 5;
+    let key = format!("counter-{client}");
+    let mut pipeline = redis::pipe();
+    for _ in 0..INCREMENTS {
+        pipeline.cmd("INCR").arg(&key);
+    }
+    let mut counted = Counted::default();
+    while !*stop.borrow() {
+        let Ok(open) = connect(address).await else {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        };
+        let mut under_way = FuturesOrdered::new();
+        'connection: loop {
+            while under_way.len() < PIPELINES && !*stop.borrow() {
+                let (pipeline, mut open) = (pipeline.clone(), open.clone());
+                under_way.push_back(async move {
+                    let replies: redis::RedisResult<Vec<i64>> =
+                        pipeline.query_async(&mut open).await;
+                    replies
+                });
+            }
+            let Some(replies) = under_way.next().await else {
+                break;
+            };
+            match replies {
+                Ok(sums) => {
+                    for sum in sums {
+                        let unheard = sum - counted.sum - 1;
+                        assert!(
+                            (0..=counted.unheard).contains(&unheard),
+                            "client {client}: {sum} after {counted:?}"
+                        );
+                        counted.unheard -= unheard;
+                        counted.sum = sum;
+                        counted.answered += 1;
+                    }
+                }
+                // Whatever a server says in its own words is no excuse.
+                Err(error) if error.is_io_error() && !error.is_timeout() => {
+                    counted.unheard += i64::try_from(PIPELINES * INCREMENTS).unwrap();
+                    counted.breaks += 1;
+                    break 'connection;
+                }
+                Err(error) => panic!("client {client}: {error}"),
+            }
+        }
+    }
+    counted
+}
+
+#[tokio::test]
+async fn increments_are_done_once_and_in_order_while_leaders_are_killed() {
+    let mut cluster = TestCluster::start(3).await;
+    let addresses = cluster.nodes.client_addresses();
+    let (stop, stopped) = watch::channel(false);
+    let mut clients = Vec::new();
+    for client in 0..6 {
+        let address = addresses[client % addresses.len()];
+        clients.push(tokio::spawn(count_until_stopped(
+            client,
+            address,
+            stopped.clone(),
+        )));
+    }
+    let mut kills = vec![0; addresses.len()];
+    for _ in 0..3 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let leadership = cluster.nodes.wait_until_ready().await.unwrap();
+        let leader = usize::try_from(leadership.leader - 1).unwrap();
+        cluster.nodes.kill(leader).await;
+        kills[leader] += 1;
+        // The others elect a leader and go on.
+        cluster.nodes.wait_until_ready().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        cluster.nodes.spawn(leader).unwrap();
+    }
+    cluster.nodes.wait_until_ready().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    stop.send(true).unwrap();
+    let mut reader = connect(addresses[0]).await.unwrap();
+    for (client, task) in clients.into_iter().enumerate() {
+        let counted = task.await.unwrap();
+        let node = client % addresses.len();
+        assert!(counted.answered > 20, "client {client}: {counted:?}");
+        assert!(
+            counted.breaks <= kills[node],
+            "client {client}: {counted:?}"
+        );
+        if kills[node] == 0 {
+            assert_eq!(counted.sum, counted.answered, "client {client}");
+        }
+        let sum: i64 = redis::cmd("GET")
+            .arg(format!("counter-{client}"))
+            .query_async(&mut reader)
+            .await
+            .unwrap();
+        let unheard = sum - counted.sum;
+        assert!(
+            (0..=counted.unheard).contains(&unheard),
+            "client {client}: {sum} after {counted:?}"
+        );
     }
 }
 

@@ -19,6 +19,8 @@ use crate::error::ProposeError;
 struct Forward {
     reply: ProposeReply,
     to: NodeId,
+    /// The term in which it was asked.
+    term: Term,
     since_tick: u64,
 }
 
@@ -26,6 +28,8 @@ struct Forward {
 pub(super) struct Forwards {
     waiting: HashMap<u64, Forward>,
     next_id: u64,
+    /// The term of the leader of now, and since which tick it is known.
+    led: (Term, u64),
 }
 
 impl Forwards {
@@ -34,16 +38,25 @@ impl Forwards {
         Self {
             waiting: HashMap::new(),
             next_id: seed,
+            led: (Term::ZERO, 0),
         }
     }
 
-    /// Records who waits for the answer of `to`; returns the request's number.
-    pub(super) fn push(&mut self, reply: ProposeReply, to: NodeId, since_tick: u64) -> u64 {
+    /// Records who waits for the answer of `to`, which leads in `term`; returns
+    /// the request's number.
+    pub(super) fn push(
+        &mut self,
+        reply: ProposeReply,
+        to: NodeId,
+        term: Term,
+        since_tick: u64,
+    ) -> u64 {
         let id = self.next_id;
         self.next_id = id.wrapping_add(1);
         let forward = Forward {
             reply,
             to,
+            term,
             since_tick,
         };
         self.waiting.insert(id, forward);
@@ -70,12 +83,28 @@ impl Forwards {
         }
     }
 
-    /// Ends the wait of everybody who has waited since before `tick`.
-    pub(super) fn expire(&mut self, tick: u64) {
+    /// Somebody leads in `term`, as of the tick `now`.
+    pub(super) fn on_leader(&mut self, term: Term, now: u64) {
+        if term > self.led.0 {
+            self.led = (term, now);
+        }
+    }
+
+    /// Ends the wait of everybody who has waited since before `tick`, and of
+    /// everybody who asked an earlier leader than one that was known by
+    /// `succeeded_by`: if that leader still lived, it would have heard of the
+    /// other one and answered.
+    pub(super) fn expire(&mut self, tick: u64, succeeded_by: u64) {
+        let (term, since) = self.led;
+        let is_over = |forward: &Forward| {
+            forward.since_tick < tick
+                || (since <= succeeded_by && forward.term < term)
+                || forward.reply.is_closed()
+        };
         let old: Vec<u64> = self
             .waiting
             .iter()
-            .filter(|(_, forward)| forward.since_tick < tick || forward.reply.is_closed())
+            .filter(|(_, forward)| is_over(forward))
             .map(|(id, _)| *id)
             .collect();
         for id in old {

@@ -56,6 +56,11 @@ use crate::transport::{Inbound, Transport};
 
 type Node = RawNode<MemoryStorage>;
 
+/// How many heartbeats a leader that was succeeded has to answer what it was
+/// asked: it hears of its successor with the first, and of what is committed
+/// with the next.
+const HEARTBEATS_TO_ANSWER: u64 = 3;
+
 pub(super) struct ReplicaHost {
     config: RaftConfig,
     control: TaskControl,
@@ -227,7 +232,11 @@ impl Host for ReplicaHost {
         for waiter in self.waiters.take_older_than(deadline) {
             self.refuse(waiter, ProposeError::OutcomeUnknown);
         }
-        self.forwards.expire(deadline);
+        if node.leader().is_some() {
+            self.forwards.on_leader(node.term(), now);
+        }
+        let grace = HEARTBEATS_TO_ANSWER * u64::from(self.config.heartbeat_ticks);
+        self.forwards.expire(deadline, now.saturating_sub(grace));
         self.reads
             .retry_lost_round(now, u64::from(self.config.election_ticks));
         self.reads.expire(deadline);

@@ -155,7 +155,7 @@ impl ReplicaHost {
                     self.refuse(waiter, ProposeError::QueueFull);
                 }
                 (Waiter::Local(reply), Some(to)) if self.config.forwarding => {
-                    let id = self.forwards.push(reply, to, now);
+                    let id = self.forwards.push(reply, to, node.term(), now);
                     let packet = Packet::Request {
                         from: self.config.id,
                         id,
