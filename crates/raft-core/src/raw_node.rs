@@ -145,6 +145,16 @@ impl<S: Storage> RawNode<S> {
         self.raft.common.log.applied()
     }
 
+    /// How many payload bytes count against
+    /// [`uncommitted_bytes_max`](Config::uncommitted_bytes_max) on a leader; none
+    /// on other roles.
+    pub fn uncommitted_bytes(&self) -> u64 {
+        match &self.raft.role {
+            Role::Leader(leader) => leader.uncommitted_bytes(),
+            Role::Follower(_) | Role::Candidate(_) => 0,
+        }
+    }
+
     /// The first index of the log.
     pub fn first_index(&self) -> LogIndex {
         self.raft.common.log.first_index()

@@ -9,6 +9,7 @@
 //! | `propc` | somebody leads, this node was not removed, and the host has room |
 //! | `readyc` | something is ready, and no Ready is being carried out |
 //! | `advancec` | a Ready is being carried out (never with asynchronous writes) |
+//! | idleness | the host keeps something back until there is nothing else to do |
 //! | all others | always |
 //!
 //! Each gate is a function of the state, looked at in every turn. (etcd moves
@@ -24,10 +25,17 @@
 //! branch wins. There is no await anywhere else: while the node is stepped, the
 //! task runs through.
 //!
+//! # Wakes
+//! A wake of another thread costs more than everything that a turn does. So what
+//! the loop itself gives rise to wakes nobody: a turn takes what is there with a
+//! waker that does nothing, and registers the task's own only before it sleeps.
+//!
 //! - Owns: the node, the channels' receiving ends.
 //! - Source: etcd `node.run`.
 
 use std::future::pending;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
 use raft_core::{Halted, RawNode, Ready, Storage};
 use tokio::sync::{mpsc, oneshot};
@@ -83,6 +91,14 @@ pub(crate) trait Host: Sized + Send + 'static {
     fn has_room(&self, _node: &RawNode<Self::Storage>) -> bool {
         true
     }
+
+    /// Whether the host keeps something back until there is nothing else to do.
+    fn keeps_back(&self) -> bool {
+        false
+    }
+
+    /// There is nothing else to do on this thread for now.
+    fn on_idle(&mut self, _node: &mut RawNode<Self::Storage>) {}
 
     /// The loop has ended, and these were never taken.
     fn refuse_untaken(&mut self, _proposals: &mut Vec<Self::Proposal>) {}
@@ -148,12 +164,34 @@ pub(crate) struct EventLoop<H: Host> {
 enum Turn<H: Host> {
     Stop,
     Tick,
+    Idle,
     Proposals,
     Input(H::Input),
     Command(H::Command),
     Event(H::Event),
     Ready(ReadyRequest),
     Advance(Advanced),
+}
+
+/// What came in and is not worked off, kept so that a turn allocates nothing.
+struct Taken<H: Host> {
+    proposals: Vec<H::Proposal>,
+    inputs: Vec<H::Input>,
+    events: Vec<H::Event>,
+}
+
+/// Once there is nothing else to do on this thread, if that is waited for; else
+/// never.
+async fn idleness(is_awaited: Idleness) {
+    match is_awaited {
+        Idleness::Awaited => tokio::task::yield_now().await,
+        Idleness::Ignored => pending().await,
+    }
+}
+
+enum Idleness {
+    Awaited,
+    Ignored,
 }
 
 /// Receives, if the channel is open for now; else never.
@@ -193,7 +231,13 @@ pub(crate) fn proposals_may_pass<S: Storage>(node: &RawNode<S>) -> bool {
 impl<H: Host> EventLoop<H> {
     /// Runs until it is stopped, every handle is gone, or the node cannot go on.
     pub(crate) async fn run(mut self) -> Option<Cleanup> {
-        let mut proposals = Vec::new();
+        let mut taken = Taken {
+            proposals: Vec::new(),
+            inputs: Vec::new(),
+            events: Vec::new(),
+        };
+        // Registered once, not in every turn.
+        let mut stopped = pin!(self.stop.clone().cancelled_owned());
         let mut turns = 0;
         loop {
             if self.host.settle(&mut self.node).is_err() {
@@ -202,14 +246,15 @@ impl<H: Host> EventLoop<H> {
             // What a turn gives rise to is often there at once: a write that is
             // done, an answer from a peer in the same process.
             turns += 1;
-            if turns < TURNS_WITHOUT_WAIT_MAX && self.take_what_waits(&mut proposals) {
+            if turns < TURNS_WITHOUT_WAIT_MAX && self.take_what_waits(&mut taken) {
                 continue;
             }
             turns = 0;
-            let turn = self.next_turn(&mut proposals).await;
+            let turn = self.next_turn(stopped.as_mut(), &mut taken.proposals).await;
             match turn {
                 Turn::Stop => break,
                 Turn::Tick => self.tick(),
+                Turn::Idle => self.host.on_idle(&mut self.node),
                 // The proposals themselves are taken below, with those that
                 // came meanwhile.
                 Turn::Proposals => {}
@@ -219,8 +264,9 @@ impl<H: Host> EventLoop<H> {
                 Turn::Ready(request) => self.hand_out_ready(request),
                 Turn::Advance(advanced) => self.advance(advanced),
             }
-            self.take_what_waits(&mut proposals);
+            self.take_what_waits(&mut taken);
         }
+        let mut proposals = taken.proposals;
         // Nobody waits for room any more, and whoever waited for a turn hears
         // that there will be none.
         self.propc.close();
@@ -236,7 +282,11 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Waits for whatever comes first. Nothing else in the loop awaits.
-    async fn next_turn(&mut self, proposals: &mut Vec<H::Proposal>) -> Turn<H> {
+    async fn next_turn(
+        &mut self,
+        stopped: Pin<&mut impl Future<Output = ()>>,
+        proposals: &mut Vec<H::Proposal>,
+    ) -> Turn<H> {
         let outstanding = self.node.is_ready_outstanding();
         let mut propc = None;
         if self.takes_proposals() {
@@ -250,10 +300,16 @@ impl<H: Host> EventLoop<H> {
         if outstanding {
             advancec = self.advancec.as_mut();
         }
+        let idle = if self.host.keeps_back() {
+            Idleness::Awaited
+        } else {
+            Idleness::Ignored
+        };
         // Unbiased: a flood on one channel must not starve another.
         tokio::select! {
-            () = self.stop.cancelled() => Turn::Stop,
+            () = stopped => Turn::Stop,
             () = self.ticks.next() => Turn::Tick,
+            () = idleness(idle) => Turn::Idle,
             command = self.controlc.recv() => match command {
                 Some(command) => Turn::Command(command),
                 // Every handle is gone.
@@ -271,29 +327,38 @@ impl<H: Host> EventLoop<H> {
 
     /// Takes what else is there without waiting, so that one Ready serves it
     /// all. Whether there was anything.
-    fn take_what_waits(&mut self, proposals: &mut Vec<H::Proposal>) -> bool {
+    fn take_what_waits(&mut self, taken: &mut Taken<H>) -> bool {
+        let Taken {
+            proposals,
+            inputs,
+            events,
+        } = taken;
+        // Whoever sends while this turn lasts needs to wake nobody: the loop
+        // looks at every channel again before it sleeps.
+        let mut unwoken = Context::from_waker(Waker::noop());
         let mut took = false;
-        if let Some(eventc) = &mut self.eventc {
-            for _ in 0..EVENTS_PER_TURN_MAX {
-                let Ok(event) = eventc.try_recv() else { break };
-                self.host.on_event(&mut self.node, event);
-                took = true;
-            }
-        }
-        for _ in 0..INPUTS_PER_TURN_MAX {
-            let Ok(input) = self.recvc.try_recv() else {
-                break;
-            };
-            self.host.on_input(&mut self.node, input);
+        if let Some(eventc) = &mut self.eventc
+            && let Poll::Ready(1..) =
+                eventc.poll_recv_many(&mut unwoken, events, EVENTS_PER_TURN_MAX)
+        {
             took = true;
-        }
-        if self.takes_proposals() {
-            while proposals.len() < PROPOSALS_PER_TURN_MAX {
-                let Ok(proposal) = self.propc.try_recv() else {
-                    break;
-                };
-                proposals.push(proposal);
+            for event in events.drain(..) {
+                self.host.on_event(&mut self.node, event);
             }
+        }
+        let received = self
+            .recvc
+            .poll_recv_many(&mut unwoken, inputs, INPUTS_PER_TURN_MAX);
+        if let Poll::Ready(1..) = received {
+            took = true;
+            for input in inputs.drain(..) {
+                self.host.on_input(&mut self.node, input);
+            }
+        }
+        let room = PROPOSALS_PER_TURN_MAX.saturating_sub(proposals.len());
+        if room > 0 && self.takes_proposals() {
+            // What is received stands in `proposals`.
+            let _ = self.propc.poll_recv_many(&mut unwoken, proposals, room);
         }
         if !proposals.is_empty() {
             self.host.on_proposals(&mut self.node, proposals);

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::propose::Applied;
+use super::reports::{Reports, Wanted};
 use super::request::{Event, PendingRead, Waiter};
 use super::waiters::CommittedWaiters;
 use crate::state_machine::StateMachine;
@@ -55,6 +56,7 @@ pub(super) struct ApplyTask<M> {
     applied: EntryId,
     conf_state: ConfState,
     events: mpsc::UnboundedSender<Event>,
+    reports: Reports,
     workers: TaskTracker,
 }
 
@@ -82,6 +84,7 @@ impl<M: StateMachine> ApplyTask<M> {
         applied: EntryId,
         conf_state: ConfState,
         events: mpsc::UnboundedSender<Event>,
+        reports: Reports,
         workers: TaskTracker,
     ) -> Self {
         Self {
@@ -89,6 +92,7 @@ impl<M: StateMachine> ApplyTask<M> {
             applied,
             conf_state,
             events,
+            reports,
             workers,
         }
     }
@@ -123,11 +127,14 @@ impl<M: StateMachine> ApplyTask<M> {
     }
 
     fn report(&self, receipt: Option<ApplyReceipt>) {
-        // A loop that is gone no longer asks how far this is.
-        let _ = self.events.send(Event::Applied(AppliedBatch {
+        let wanted = self.reports.leave(AppliedBatch {
             index: self.applied.index,
             receipt,
-        }));
+        });
+        if wanted == Wanted::AtOnce {
+            // A loop that is gone no longer asks how far this is.
+            let _ = self.events.send(Event::Applied);
+        }
     }
 
     fn apply(&mut self, entries: &Entries, waiters: &mut CommittedWaiters) {

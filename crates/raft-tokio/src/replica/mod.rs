@@ -16,6 +16,7 @@
 //! | `membership.rs` | from what is wanted of the members to the change |
 //! | `changes.rs` | who waits for a change of members or of the leader |
 //! | `apply.rs` | the task of the state machine |
+//! | `reports.rs` | how far that is, until the loop looks |
 //! | `start.rs` | from a stored log to a running replica |
 
 mod apply;
@@ -28,6 +29,7 @@ mod members;
 mod membership;
 mod propose;
 mod reads;
+mod reports;
 mod request;
 mod start;
 mod waiters;

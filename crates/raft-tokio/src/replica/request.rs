@@ -11,7 +11,6 @@ use bytes::Bytes;
 use raft_core::{ConfState, LogIndex, NodeId, Snapshot, Term};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::apply::AppliedBatch;
 use super::membership::MembershipGoal;
 use super::propose::Applied;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
@@ -195,8 +194,8 @@ pub(super) enum Event {
     },
     /// A snapshot of the state machine is stored, and the log compacted.
     Compacted(Result<(), LogStoreError>),
-    /// Entries, or a snapshot, are applied.
-    Applied(AppliedBatch),
+    /// Entries, or a snapshot, are applied: there is a report that is waited for.
+    Applied,
     /// A snapshot of the state machine was built.
     SnapshotBuilt(Result<Snapshot, BoxError>),
     /// A command of a caller behind another replica has its reply.

@@ -19,6 +19,7 @@ use super::apply::{self, ApplyTask};
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
 use super::propose::Room;
+use super::reports::Reports;
 use crate::config::RaftConfig;
 use crate::error::StartError;
 use crate::event_loop::{EventLoop, Ticks};
@@ -89,11 +90,13 @@ pub(super) async fn start(
 
     let conf_state = snapshot.metadata.conf_state;
     let workers = control.workers();
+    let reports = Reports::default();
     let machine = ApplyTask::new(
         machine,
         applied,
         conf_state,
         events.clone(),
+        reports.clone(),
         workers.clone(),
     );
     workers.spawn(apply::run(machine, queue));
@@ -113,6 +116,7 @@ pub(super) async fn start(
             transport: Box::new(transport),
             apply: work,
             events,
+            reports,
             applied: applied.index,
             tick,
             status,

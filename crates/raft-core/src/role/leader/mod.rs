@@ -124,6 +124,11 @@ impl Leader {
         Ok(())
     }
 
+    /// How many bytes count against the quota.
+    pub(crate) fn uncommitted_bytes(&self) -> u64 {
+        self.quota.bytes()
+    }
+
     /// Applied entries no longer count against the quota.
     pub(crate) fn release_quota(&mut self, payload_bytes: u64) {
         self.quota.release(payload_bytes);

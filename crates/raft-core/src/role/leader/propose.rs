@@ -47,6 +47,10 @@ impl UncommittedQuota {
         true
     }
 
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     pub(super) fn release(&mut self, bytes: u64) {
         // What an earlier leader appended is released but was never counted.
         self.bytes = self.bytes.saturating_sub(bytes);

@@ -13,7 +13,7 @@ use raft_core::{Body, Entries, EntryType, Message, Ready, RoleKind, SnapshotOutc
 
 use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
-use crate::replica::apply::{AppliedBatch, ApplyWork};
+use crate::replica::apply::ApplyWork;
 
 impl ReplicaHost {
     pub(super) fn carry_out(&mut self, node: &mut Node, ready: Ready) {
@@ -105,14 +105,5 @@ impl ReplicaHost {
             receipt,
             conf_states,
         });
-    }
-
-    pub(super) fn on_applied(&mut self, node: &mut Node, batch: AppliedBatch) {
-        self.applied = self.applied.max(batch.index);
-        if let Some(receipt) = batch.receipt {
-            // A node that has halted ends the loop with the next turn.
-            let _ = node.applied(receipt);
-        }
-        self.snapshot_if_due();
     }
 }

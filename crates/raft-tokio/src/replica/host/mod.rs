@@ -9,6 +9,8 @@
 //! | `requests.rs` | what this server's clients ask for |
 //! | `packets.rs` | what other replicas send |
 //! | `effects.rs` | what a Ready asks for |
+//! | `notices.rs` | messages that can wait for the next one |
+//! | `applying.rs` | how far the state machine is |
 //! | `disk.rs` | writes that are not done, and a disk that stalls |
 //! | `snapshots.rs` | snapshots of the own state machine, and what they cut off |
 //! | `reconfigure.rs` | changes of the members |
@@ -18,10 +20,12 @@
 //!
 //! - Owns: how far the log was handed out and applied; each room's state.
 
+mod applying;
 mod disk;
 mod drain;
 mod effects;
 mod leadership;
+mod notices;
 mod packets;
 mod reconfigure;
 mod report;
@@ -37,13 +41,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::disk::Writes;
+use self::notices::Notices;
 use self::snapshots::Snapshots;
-use super::apply::ApplyWork;
+use super::apply::{AppliedBatch, ApplyWork};
 use super::changes::Changes;
 use super::forwards::Forwards;
 use super::lease::Lease;
 use super::propose::Room;
 use super::reads::Reads;
+use super::reports::Reports;
 use super::request::{ClientRequest, Command, Event};
 use super::waiters::Waiters;
 use crate::config::RaftConfig;
@@ -68,6 +74,10 @@ pub(super) struct ReplicaHost {
     transport: Box<dyn Transport>,
     apply: mpsc::UnboundedSender<ApplyWork>,
     events: mpsc::UnboundedSender<Event>,
+    reports: Reports,
+    /// Reports that are being worked off, kept for their room.
+    reported: Vec<AppliedBatch>,
+    notices: Notices,
     writes: Writes,
     snapshots: Snapshots,
     waiters: Waiters,
@@ -105,6 +115,7 @@ pub(super) struct Parts {
     pub(super) transport: Box<dyn Transport>,
     pub(super) apply: mpsc::UnboundedSender<ApplyWork>,
     pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) reports: Reports,
     pub(super) applied: LogIndex,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
@@ -139,6 +150,9 @@ impl ReplicaHost {
             transport: parts.transport,
             apply: parts.apply,
             events: parts.events,
+            reports: parts.reports,
+            reported: Vec::new(),
+            notices: Notices::default(),
             tick: parts.tick,
             status: parts.status,
         }
@@ -157,6 +171,8 @@ impl Host for ReplicaHost {
     type Event = Event;
 
     fn on_proposals(&mut self, node: &mut Node, proposals: &mut Vec<ClientRequest>) {
+        // What was applied meanwhile is room for these.
+        self.take_reports(node);
         // What was parked came earlier.
         let parked = std::mem::take(&mut self.parked);
         self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
@@ -171,6 +187,8 @@ impl Host for ReplicaHost {
     }
 
     fn on_command(&mut self, node: &mut Node, command: Command) {
+        // Whether a change is pending is a question of what was applied.
+        self.take_reports(node);
         match command {
             Command::ChangeMembership { goal, reply } => {
                 self.change_membership(node, goal, reply);
@@ -196,7 +214,8 @@ impl Host for ReplicaHost {
         match event {
             Event::Written { sequence, result } => self.on_written(node, sequence, result),
             Event::Compacted(result) => self.on_compacted(node, result),
-            Event::Applied(batch) => self.on_applied(node, batch),
+            // The turn ends with a look at the reports.
+            Event::Applied => {}
             Event::SnapshotBuilt(built) => self.on_snapshot_built(node, built),
             Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
             Event::Drain => self.begin_drain(node),
@@ -247,10 +266,20 @@ impl Host for ReplicaHost {
             node.role() == RoleKind::Leader,
             node.transferee(),
         );
+        self.send_notices();
         self.status_stale = true;
     }
 
+    fn keeps_back(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    fn on_idle(&mut self, _node: &mut Node) {
+        self.send_notices();
+    }
+
     fn settle(&mut self, node: &mut Node) -> Result<(), Halted> {
+        self.take_reports(node);
         if !self.parked.is_empty()
             && crate::event_loop::proposals_may_pass(node)
             && self.has_room(node)
@@ -295,6 +324,7 @@ impl Host for ReplicaHost {
         self.transport.flush();
         self.drain(node);
         self.publish(node);
+        self.want_reports(node);
         match node.failure() {
             None => Ok(()),
             Some(error) => {
@@ -319,6 +349,7 @@ impl Host for ReplicaHost {
         for reply in self.forwards.take_all() {
             let _ = reply.send(Err(ProposeError::OutcomeUnknown));
         }
+        self.send_notices();
         self.transport.flush();
         self.transport.stop();
         for read in self.reads.take_all() {

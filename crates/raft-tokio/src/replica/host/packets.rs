@@ -96,10 +96,6 @@ impl ReplicaHost {
         }
     }
 
-    pub(super) fn send(&mut self, message: Message) {
-        self.transport.send(message.to, Packet::Raft(message));
-    }
-
     pub(super) fn respond(&mut self, to: NodeId, id: u64, outcome: ResponseOutcome) {
         let from = self.config.id;
         self.transport

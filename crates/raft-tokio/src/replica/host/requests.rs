@@ -108,7 +108,7 @@ impl ReplicaHost {
                 return;
             }
         }
-        let individually = (commands.len() > 1 && self.config.uncommitted_bytes_max != u64::MAX)
+        let individually = (commands.len() > 1 && !self.is_within_quota(node, &commands))
             .then(|| commands.clone());
         match (node.propose_batch(commands), individually) {
             (Ok(proposed), _) => self.on_proposed(&proposed, waiters),
@@ -127,6 +127,14 @@ impl ReplicaHost {
                 }
             }
         }
+    }
+
+    /// Whether the leader's log has room for all of these.
+    fn is_within_quota(&self, node: &Node, commands: &[Proposal]) -> bool {
+        let wanted = commands.iter().map(|command| command.data.len());
+        let wanted = u64::try_from(wanted.sum::<usize>()).unwrap_or(u64::MAX);
+        let bytes = node.uncommitted_bytes().saturating_add(wanted);
+        bytes <= self.config.uncommitted_bytes_max
     }
 
     fn on_proposed(&mut self, proposed: &Proposed, waiters: VecDeque<Waiter>) {
