@@ -8,6 +8,7 @@
 //! is their RESP replies one after the other, ready to be sent.
 
 mod operation;
+mod pair;
 mod snapshot;
 mod store;
 
@@ -19,26 +20,48 @@ pub use store::{REPLY_BYTES_MAX, Store, VALUE_BYTES_MAX};
 
 use crate::resp::write;
 
+/// The reply to most writes. It takes no memory of its own.
+static OK: Bytes = Bytes::from_static(b"+OK\r\n");
+
+/// Replies up to this are copied out of the buffer in which they are written,
+/// which stays; longer ones take the buffer along.
+const COPIED_REPLY_BYTES_MAX: usize = 1 << 10;
+
 /// What raft-kv replicates.
 #[derive(Debug, Default)]
 pub struct KvMachine {
     store: Store,
+    /// Where replies are written. Empty between batches.
+    replies: BytesMut,
 }
 
 impl KvMachine {
     /// Does what a committed batch says and returns the replies to it.
     pub fn apply_batch(&mut self, batch: &[u8]) -> Bytes {
-        let mut out = BytesMut::new();
+        let out = &mut self.replies;
         match Batch::operations(batch) {
             Ok(operations) => {
                 for operation in operations {
-                    self.store.execute(&operation, &mut out);
+                    self.store.execute(&operation, out);
                 }
             }
             // The same bytes are malformed on every replica, so all agree.
-            Err(error) => write::error(&mut out, &format!("ERR {error}")),
+            Err(error) => write::error(out, &format!("ERR {error}")),
         }
-        out.freeze()
+        self.take_replies()
+    }
+
+    fn take_replies(&mut self) -> Bytes {
+        if self.replies.len() > COPIED_REPLY_BYTES_MAX {
+            return std::mem::take(&mut self.replies).freeze();
+        }
+        let replies = if self.replies == OK {
+            OK.clone()
+        } else {
+            Bytes::copy_from_slice(&self.replies)
+        };
+        self.replies.clear();
+        replies
     }
 
     /// Answers a batch of questions. Operations that write are refused.

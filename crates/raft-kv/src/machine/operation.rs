@@ -136,7 +136,7 @@ impl Operation<'_> {
                     .iter()
                     .flat_map(|(key, value)| [*key, *value])
                     .collect();
-                put(out, SET_MANY, 0, flat);
+                put(out, SET_MANY, 0, flat.iter().copied());
             }
             Self::Append { key, suffix } => put(out, APPEND, 0, [*key, *suffix]),
             Self::Length { key } => put(out, LENGTH, 0, [*key]),
@@ -151,13 +151,20 @@ fn put_len(out: &mut BytesMut, len: usize) {
     out.put_u32_le(u32::try_from(len).unwrap_or(u32::MAX));
 }
 
+/// Puts an operation behind those of a batch, or at its beginning.
 fn put<'a>(
     out: &mut BytesMut,
     kind: u8,
     options: u8,
-    arguments: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator>,
+    arguments: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator + Clone>,
 ) {
     let arguments = arguments.into_iter();
+    // One piece of memory, which fits when the batch is one operation.
+    let bytes = arguments.clone().map(|argument| 4 + argument.len());
+    out.reserve(usize::from(out.is_empty()) + 6 + bytes.sum::<usize>());
+    if out.is_empty() {
+        out.put_u8(VERSION);
+    }
     out.put_u8(kind);
     out.put_u8(options);
     put_len(out, arguments.len());
@@ -202,9 +209,6 @@ impl Batch {
 
     /// Adds an operation behind the others.
     pub fn push(&mut self, operation: &Operation<'_>) {
-        if self.len == 0 {
-            self.encoded.put_u8(VERSION);
-        }
         operation.encode(&mut self.encoded);
         self.len += 1;
         self.writes |= !operation.is_read();

@@ -26,18 +26,18 @@ impl StoreImage {
     /// The bytes of the snapshot. Takes as long as sorting all keys.
     pub fn encode(&self) -> Bytes {
         let mut pairs: Vec<_> = self.shards.iter().flat_map(|shard| shard.iter()).collect();
-        pairs.sort_unstable();
+        pairs.sort_unstable_by(|one, other| one.key().cmp(other.key()));
         let bytes: usize = pairs
             .iter()
-            .map(|(key, value)| 8 + key.len() + value.len())
+            .map(|pair| 8 + pair.key().len() + pair.value().len())
             .sum();
         let mut out = Vec::with_capacity(20 + bytes);
         out.put_slice(MAGIC);
         out.put_u16_le(VERSION);
         out.put_u64_le(pairs.len() as u64);
-        for (key, value) in pairs {
-            put_bytes(&mut out, key);
-            put_bytes(&mut out, value);
+        for pair in pairs {
+            put_bytes(&mut out, pair.key());
+            put_bytes(&mut out, pair.value());
         }
         let checksum = crc32c::crc32c(&out);
         out.put_u32_le(checksum);

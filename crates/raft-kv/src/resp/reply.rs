@@ -28,6 +28,8 @@ pub mod write {
 
     /// A string of any bytes.
     pub fn bulk(out: &mut BytesMut, bytes: &[u8]) {
+        // All of it at once: one piece of memory for a reply of its own.
+        out.reserve(bytes.len() + 25);
         header(out, b'$', bytes.len());
         out.extend_from_slice(bytes);
         out.extend_from_slice(b"\r\n");
