@@ -11,20 +11,20 @@
 //! batch with a write in it goes through the log as a whole, reads included, and
 //! reads and writes wait for each other where they are in different batches.
 
-use std::future::Future;
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::backend::Backend;
 use super::command::{ClientSession, Meaning, interpret};
+use super::turns::Turns;
 use crate::machine::Batch;
 use crate::resp::{RequestLimits, RequestParser, write};
 
@@ -80,8 +80,6 @@ enum Kind {
     Writes,
 }
 
-type Turn = Pin<Box<dyn Future<Output = Bytes> + Send>>;
-
 /// A client's connection.
 pub(super) struct Connection<B> {
     session: ClientSession,
@@ -90,7 +88,7 @@ pub(super) struct Connection<B> {
     parser: RequestParser,
     input: BytesMut,
     /// What is done at present, in the order of the requests.
-    turns: FuturesOrdered<Turn>,
+    turns: Turns,
     /// What `turns` do.
     kind: Kind,
     /// A batch that waits for turns of the other kind.
@@ -112,7 +110,7 @@ impl<B: Backend> Connection<B> {
             limits,
             parser: RequestParser::new(limits.request),
             input: BytesMut::new(),
-            turns: FuturesOrdered::new(),
+            turns: Turns::default(),
             kind: Kind::Reads,
             held: None,
             held_answers: BytesMut::new(),
@@ -129,9 +127,17 @@ impl<B: Backend> Connection<B> {
         mut writer: impl AsyncWrite + Unpin,
         mut stop: watch::Receiver<bool>,
     ) -> io::Result<Closed> {
-        let mut progress = Instant::now();
+        // Both are made once and not once per turn of the loop: a timer and a
+        // place among those who wait for the stop are not free.
+        let mut stopped = pin!(stop.wait_for(|stop| *stop));
+        let mut stall = pin!(sleep(self.limits.stall));
+        // When the client last did something that it is waited for.
+        let mut waits_since = None;
         loop {
             self.take_requests();
+            if self.write_now(&mut writer)? {
+                waits_since = None;
+            }
             if let Some(closed) = self.last
                 && self.output.is_empty()
                 && self.is_idle()
@@ -147,34 +153,60 @@ impl<B: Backend> Connection<B> {
             }
             // A client may be silent as long as it likes between requests.
             let waits = !self.output.is_empty() || (self.is_idle() && !self.input.is_empty());
+            if waits {
+                waits_since.get_or_insert_with(Instant::now);
+            }
             tokio::select! {
                 biased;
-                Some(replies) = self.turns.next(), if !self.turns.is_empty() => {
+                replies = poll_fn(|context| self.turns.poll_next(context)) => {
                     self.output.extend_from_slice(&replies);
-                    while let Some(Some(replies)) = self.turns.next().now_or_never() {
+                    while let Some(replies) = self.turns.take_done() {
                         self.output.extend_from_slice(&replies);
                     }
-                    progress = Instant::now();
+                    waits_since = None;
                 }
                 written = writer.write(&self.output), if !self.output.is_empty() => {
-                    match written? {
-                        0 => return Err(io::ErrorKind::WriteZero.into()),
-                        written => self.output.advance(written),
-                    }
-                    progress = Instant::now();
+                    self.on_written(written?)?;
+                    waits_since = None;
                 }
                 read = reader.read_buf(&mut self.input), if listens => {
                     self.input_ended = read? == 0;
-                    progress = Instant::now();
+                    waits_since = None;
                 }
-                () = tokio::time::sleep_until(progress + self.limits.stall), if waits => {
-                    return Ok(Closed::Stalled);
+                () = &mut stall, if waits => {
+                    // It may have been set for something long past.
+                    let end = waits_since.unwrap_or_else(Instant::now) + self.limits.stall;
+                    if Instant::now() >= end {
+                        return Ok(Closed::Stalled);
+                    }
+                    stall.as_mut().reset(end);
                 }
-                _ = stop.wait_for(|stop| *stop), if self.last.is_none() => {
+                _ = &mut stopped, if self.last.is_none() => {
                     self.last = Some(Closed::Finished);
                 }
             }
         }
+    }
+
+    /// Sends what can be sent without waiting, which is mostly all. Whether it
+    /// was anything.
+    fn write_now(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<bool> {
+        let mut wrote = false;
+        while !self.output.is_empty()
+            && let Some(written) = writer.write(&self.output).now_or_never()
+        {
+            self.on_written(written?)?;
+            wrote = true;
+        }
+        Ok(wrote)
+    }
+
+    fn on_written(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        self.output.advance(written);
+        Ok(())
     }
 
     fn is_idle(&self) -> bool {
@@ -272,16 +304,20 @@ impl<B: Backend> Connection<B> {
         }
         self.kind = kind;
         let len = batch.len();
-        self.turns.push_back(match kind {
+        match kind {
             Kind::Writes => {
                 let done = self.backend.write(batch.into_buffer());
-                Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
+                self.turns.begin(
+                    done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))),
+                );
             }
             Kind::Reads => {
                 let done = self.backend.read(batch.into_bytes());
-                Box::pin(done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))))
+                self.turns.begin(
+                    done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))),
+                );
             }
-        });
+        }
     }
 
     /// Answers a request that needs no backend, after those before it.
@@ -294,8 +330,7 @@ impl<B: Backend> Connection<B> {
         } else if self.turns.is_empty() {
             self.output.extend_from_slice(&answer);
         } else {
-            self.turns
-                .push_back(Box::pin(std::future::ready(answer.freeze())));
+            self.turns.say(answer.freeze());
         }
     }
 }

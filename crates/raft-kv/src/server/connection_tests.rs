@@ -11,6 +11,7 @@ use super::*;
 use crate::machine::KvMachine;
 use crate::resp::{Reply, parse_reply, put_request};
 use crate::server::Refusal;
+use bytes::Bytes;
 
 /// Does writes in the order in which they were begun, and takes its time.
 #[derive(Clone)]
@@ -61,7 +62,7 @@ impl Backend for SlowMachine {
             this.note(&batch);
             // Locks are given out in the order in which they were asked for.
             let mut machine = this.machine.lock().await;
-            tokio::time::sleep(this.delay()).await;
+            sleep(this.delay()).await;
             match this.refusal {
                 Some(refusal) => Err(refusal),
                 None => Ok(machine.apply_batch(&batch)),
@@ -73,7 +74,7 @@ impl Backend for SlowMachine {
         let this = self.clone();
         async move {
             this.note(&batch);
-            tokio::time::sleep(this.delay()).await;
+            sleep(this.delay()).await;
             match this.refusal {
                 Some(refusal) => Err(refusal),
                 None => Ok(this.machine.lock().await.query_batch(&batch)),
@@ -215,7 +216,7 @@ fn whoever_is_silent_between_requests_stays() {
     paused(async {
         let mut peer = Peer::connect(SlowMachine::new(vec![0]), 1 << 16);
         peer.send(b"PING\r\n").await;
-        tokio::time::sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_secs(3600)).await;
         peer.send(b"PING\r\n").await;
         assert_eq!(peer.rest().await.0, "+PONG\r\n+PONG\r\n");
     });
@@ -226,7 +227,7 @@ fn a_server_that_stops_answers_what_it_was_asked() {
     paused(async {
         let mut peer = Peer::connect(SlowMachine::new(vec![1000]), 1 << 16);
         peer.send(b"SET a 1\r\n").await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
         peer.stop.send(true).unwrap();
         let mut all = String::new();
         peer.stream.read_to_string(&mut all).await.unwrap();

@@ -7,6 +7,7 @@
 mod backend;
 mod command;
 mod connection;
+mod turns;
 
 use std::io;
 use std::sync::Arc;
