@@ -302,6 +302,15 @@ impl<S: Storage> Raft<S> {
         }
     }
 
+    pub(crate) fn entries_available(&mut self) -> Result<(), Halted> {
+        self.alive()?;
+        let result = match &mut self.role {
+            Role::Leader(leader) => leader.send_available(&mut self.common),
+            Role::Follower(_) | Role::Candidate(_) => Ok(()),
+        };
+        self.guard(result)
+    }
+
     pub(crate) fn quarantine(&mut self, evidence: LostEntries) {
         self.common.quarantine.get_or_insert(evidence);
     }

@@ -253,6 +253,16 @@ impl<S: Storage> RawNode<S> {
         self.raft.report_snapshot(id, outcome);
     }
 
+    /// The storage now has entries that it had not at hand (see
+    /// [`StorageError::EntriesTemporarilyUnavailable`]), or knows that it cannot
+    /// have them. A leader tries again whoever waits for them.
+    ///
+    /// # Errors
+    /// This node has stopped.
+    pub fn entries_available(&mut self) -> Result<(), Halted> {
+        self.raft.entries_available()
+    }
+
     /// The disk of this server lost entries that it had acknowledged (see
     /// [`Misbehaved::CommitBeyondLog`](crate::Misbehaved)). From now on it
     /// neither votes nor campaigns.

@@ -29,6 +29,10 @@ pub enum StorageError {
     Unavailable,
     /// A snapshot is being made; ask again later.
     SnapshotTemporarilyUnavailable,
+    /// The entries are in the log, and not in memory: they are being read. The
+    /// driver says when to ask again, with
+    /// [`RawNode::entries_available`](crate::RawNode::entries_available).
+    EntriesTemporarilyUnavailable,
     /// Reading failed. The node stops.
     Failed(Box<dyn core::error::Error + Send + Sync>),
 }
@@ -40,6 +44,9 @@ impl fmt::Display for StorageError {
             Self::Unavailable => f.write_str("the entry is not in the log"),
             Self::SnapshotTemporarilyUnavailable => {
                 f.write_str("the snapshot is not ready; ask again later")
+            }
+            Self::EntriesTemporarilyUnavailable => {
+                f.write_str("the entries are being read; ask again when they are there")
             }
             Self::Failed(error) => write!(f, "the storage failed: {error}"),
         }
@@ -68,9 +75,15 @@ pub trait Storage {
     /// into `bytes_max` of [`encoded_len`](crate::Entry::encoded_len), but one
     /// at least.
     ///
+    /// A storage need not have applied entries in memory. It may return fewer of
+    /// them, or [`StorageError::EntriesTemporarilyUnavailable`] while it has
+    /// them read: a leader then sends nothing to a follower that lacks them, and
+    /// everything else goes on. Entries that are not applied have to be at hand.
+    ///
     /// # Errors
     /// [`StorageError::Compacted`] or [`StorageError::Unavailable`] if the
-    /// range is not in the log.
+    /// range is not in the log, or can no longer be read: a follower that lacks
+    /// it needs a snapshot.
     fn entries(
         &self,
         low: LogIndex,

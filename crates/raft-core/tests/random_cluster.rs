@@ -1,8 +1,8 @@
 //! # Random schedules
 //!
 //! Clusters of one to five servers, a network that loses, repeats and reorders,
-//! servers that crash and lose what was not synced, changes of the
-//! configuration, transfers, reads, snapshots. Safety is checked after every
+//! servers that crash and lose what was not synced, or have to read old entries
+//! back, changes of the configuration, transfers, reads, snapshots. Safety is checked after every
 //! step; in the end everything heals, and the cluster must work.
 //!
 //! `RAFT_SEED=7 cargo test -p raft-core --test suite random_cluster` repeats one
@@ -16,7 +16,7 @@ use raft_core::{
     MemoryStorage, NodeId, ReadOnly, RoleKind, SnapshotOutcome, StorageWrites,
 };
 
-use crate::support::{Cluster, Disk, command, id};
+use crate::support::{Cluster, Disk, Memory, command, id};
 
 /// Run if nothing is asked for.
 const SCHEDULES: u64 = 400;
@@ -57,6 +57,7 @@ fn no_schedule_breaks_safety_and_every_healed_cluster_works() {
             total.reads,
             total.conf_changes,
             total.snapshots,
+            total.reads_back,
         ];
         assert!(happened.iter().all(|count| *count > schedules / 10));
         assert!(total.wedged <= schedules / 50, "too many wedged clusters");
@@ -78,6 +79,7 @@ struct Figures {
     reads: u64,
     conf_changes: u64,
     snapshots: u64,
+    reads_back: u64,
     wedged: u64,
 }
 
@@ -90,6 +92,7 @@ impl Figures {
         self.reads += other.reads;
         self.conf_changes += other.conf_changes;
         self.snapshots += other.snapshots;
+        self.reads_back += other.reads_back;
         self.wedged += other.wedged;
     }
 }
@@ -120,6 +123,11 @@ impl Schedule {
         let history = schedule.cluster.history();
         schedule.figures.committed = history.highest_commit().get();
         schedule.figures.elections = history.elections();
+        schedule.figures.reads_back = (1..=schedule.servers)
+            .map(|number| schedule.cluster.server(number))
+            .filter(|server| server.is_up())
+            .map(|server| server.node().storage().reads())
+            .sum();
         schedule.figures
     }
 
@@ -171,6 +179,11 @@ impl Schedule {
                 cluster.server_mut(number).hold_disk(Disk::Held);
             }
         }
+        if rng.bool() {
+            for number in 1..=servers {
+                cluster.server_mut(number).hold_in_memory(Memory::Unapplied);
+            }
+        }
         let loss_percent = *rng.choice(&[0, 5, 30]).expect("not empty");
         let repeat_percent = *rng.choice(&[0, 5, 50]).expect("not empty");
         Self {
@@ -216,7 +229,13 @@ impl Schedule {
                     self.cluster.complete_write(number);
                 }
             }
-            70..76 => {
+            70..73 => {
+                if let Some(number) = self.any_running() {
+                    let count = self.rng.u64(1..4);
+                    self.cluster.complete_read(number, count);
+                }
+            }
+            73..76 => {
                 let number = self.any_server();
                 if self.cluster.server(number).has_apply() {
                     self.cluster.complete_apply(number);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft_core::{AppendResponse, Body, Config, Entry, EntryId, Flow};
 
 use super::{message, plain};
-use crate::support::{Cluster, Disk, command, id, index, term};
+use crate::support::{Cluster, Disk, Memory, command, id, index, term};
 
 /// An entry is committed once a majority has it, and then applied.
 #[test]
@@ -42,6 +42,44 @@ fn followers_apply_what_the_leader_says_is_committed() {
     for number in 1..=3 {
         assert_eq!(cluster.server(number).commands(), [command("a")]);
     }
+}
+
+/// A leader that has to read what a follower lacks goes on with everybody else,
+/// sends no snapshot, and asks for the entries once.
+#[test]
+fn a_follower_whose_entries_are_being_read_holds_nobody_up() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.server_mut(1).hold_in_memory(Memory::Unapplied);
+    cluster.crash(3);
+    for text in ["a", "b", "c"] {
+        cluster.propose(1, command(text)).expect("it leads");
+        cluster.deliver_all();
+    }
+    cluster.server_mut(1).hold_disk(Disk::Held);
+    cluster.restart(3);
+    for _ in 0..5 {
+        cluster.run(1);
+        assert!(!cluster.is_sending(|body| matches!(body, Body::Snapshot(_))));
+    }
+    assert!(cluster.server(3).commands().is_empty());
+
+    cluster.propose(1, command("d")).expect("it leads");
+    while cluster.server(1).has_write() || cluster.server(1).has_apply() {
+        cluster.complete_write(1);
+        cluster.complete_apply(1);
+    }
+    cluster.deliver_all();
+    assert_eq!(cluster.server(2).commands().last(), Some(&command("d")));
+
+    let mut reads = 0;
+    while cluster.complete_read(1, 2) {
+        reads += 1;
+        cluster.deliver_all();
+    }
+    assert!(reads <= 4, "{reads} reads of two entries each");
+    cluster.run(2);
+    assert_eq!(cluster.server(3).state(), cluster.server(2).state());
 }
 
 /// A leader sends again and again until everybody has everything, also after

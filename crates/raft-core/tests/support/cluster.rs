@@ -17,7 +17,7 @@ use raft_core::{
 };
 
 use super::server::bootstrapped;
-use super::{Disk, History, Server, id};
+use super::{Disk, History, Server, SlowStorage, id};
 
 /// Servers and the network between them.
 #[derive(Debug, Default)]
@@ -104,7 +104,7 @@ impl Cluster {
             .expect("there is such a server")
     }
 
-    pub(crate) fn node(&self, number: u64) -> &RawNode<MemoryStorage> {
+    pub(crate) fn node(&self, number: u64) -> &RawNode<SlowStorage> {
         self.server(number).node()
     }
 
@@ -166,7 +166,7 @@ impl Cluster {
     pub(crate) fn with_node<T>(
         &mut self,
         number: u64,
-        action: impl FnOnce(&mut RawNode<MemoryStorage>) -> T,
+        action: impl FnOnce(&mut RawNode<SlowStorage>) -> T,
     ) -> T {
         let result = action(self.server_mut(number).node_mut());
         self.pump(number);
@@ -229,6 +229,16 @@ impl Cluster {
             .complete_write(&mut self.history, &mut out);
         self.in_flight.extend(out);
         self.pump(number);
+    }
+
+    /// Completes one read of entries that a server had not at hand: whether there
+    /// was one.
+    pub(crate) fn complete_read(&mut self, number: u64, count: u64) -> bool {
+        let completed = self.server_mut(number).complete_read(count);
+        if completed {
+            self.pump(number);
+        }
+        completed
     }
 
     /// Completes one application of a server whose disk is held.

@@ -6,13 +6,15 @@
 mod cluster;
 mod history;
 mod server;
+mod slow_storage;
 
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, Term};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use history::History;
-pub(crate) use server::{Disk, Server};
+pub(crate) use server::{Disk, Memory, Server};
+pub(crate) use slow_storage::SlowStorage;
 
 /// The server with this number.
 pub(crate) fn id(number: u64) -> NodeId {

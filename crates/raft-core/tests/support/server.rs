@@ -18,7 +18,7 @@ use raft_core::{
     VoteResponse,
 };
 
-use super::History;
+use super::{History, SlowStorage};
 
 /// When writes and applications are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub(crate) enum Disk {
     Instant,
     /// When the test says so.
     Held,
+}
+
+/// How much of what was applied a server has at hand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// All of the log.
+    Whole,
+    /// Nothing: it has to be read.
+    Unapplied,
 }
 
 /// A state machine whose state is a hash of everything it was told.
@@ -81,7 +90,8 @@ struct Write {
 pub(crate) struct Server {
     config: Config,
     disk: Disk,
-    node: Option<RawNode<MemoryStorage>>,
+    memory: Memory,
+    node: Option<RawNode<SlowStorage>>,
     /// What the disk has while the server is down.
     stored: MemoryStorage,
     /// The commit index that a crash cannot take away.
@@ -103,6 +113,7 @@ impl Server {
     pub(crate) fn new(config: Config, stored: MemoryStorage) -> Self {
         let mut server = Self {
             disk: Disk::Instant,
+            memory: Memory::Whole,
             node: None,
             synced_commit: stored.hard_state().commit,
             stored,
@@ -136,11 +147,11 @@ impl Server {
             .map_or(self.log_start, |(index, term)| EntryId::new(*term, *index))
     }
 
-    pub(crate) fn node(&self) -> &RawNode<MemoryStorage> {
+    pub(crate) fn node(&self) -> &RawNode<SlowStorage> {
         self.node.as_ref().expect("the server is up")
     }
 
-    pub(crate) fn node_mut(&mut self) -> &mut RawNode<MemoryStorage> {
+    pub(crate) fn node_mut(&mut self) -> &mut RawNode<SlowStorage> {
         self.node.as_mut().expect("the server is up")
     }
 
@@ -151,6 +162,10 @@ impl Server {
 
     pub(crate) fn hold_disk(&mut self, disk: Disk) {
         self.disk = disk;
+    }
+
+    pub(crate) fn hold_in_memory(&mut self, memory: Memory) {
+        self.memory = memory;
     }
 
     pub(crate) fn has_write(&self) -> bool {
@@ -203,7 +218,8 @@ impl Server {
             applied: self.machine.index,
             ..self.config.clone()
         };
-        let node = RawNode::new(config, self.stored.clone()).expect("a server can start again");
+        let node = RawNode::new(config, SlowStorage::new(self.stored.clone()))
+            .expect("a server can start again");
         self.seen_commit = node.commit_index();
         assert!(
             node.term() >= self.seen_term || self.seen_term == Term::ZERO,
@@ -223,7 +239,7 @@ impl Server {
         let Some(node) = self.node.take() else {
             return;
         };
-        self.stored = node.storage().clone();
+        self.stored = MemoryStorage::clone(node.storage());
         let mut hard_state = self.stored.hard_state();
         hard_state.commit = self.synced_commit.max(snapshot_index(&self.stored));
         self.stored.set_hard_state(hard_state);
@@ -251,6 +267,12 @@ impl Server {
             if self.disk == Disk::Instant {
                 progressed |= self.complete_write(history, &mut out);
                 progressed |= self.complete_apply(history);
+                progressed |= self.complete_read(1);
+            }
+            if self.memory == Memory::Unapplied {
+                let node = self.node_mut();
+                let applied = node.applied_index();
+                node.storage_mut().evict_to(applied);
             }
             self.check(history);
             if !progressed {
@@ -391,6 +413,17 @@ impl Server {
             self.node_mut().applied(receipt).expect("the node is alive");
         }
         true
+    }
+
+    /// Completes one read, which yields `count` entries at most: whether there
+    /// was one.
+    pub(crate) fn complete_read(&mut self, count: u64) -> bool {
+        let node = self.node_mut();
+        let completed = node.storage_mut().complete_read(count);
+        if completed {
+            node.entries_available().expect("the node is alive");
+        }
+        completed
     }
 
     fn apply(&mut self, entries: &Entries, history: &mut History) {

@@ -36,6 +36,21 @@ impl Leader {
         self.send_to_all(common, EmptyAppend::Send)
     }
 
+    /// Entries that the storage had to have read first are there, or cannot be
+    /// had. Whoever waited for them gets them; who did not has what there is.
+    pub(crate) fn send_available<S: Storage>(
+        &mut self,
+        common: &mut Common<S>,
+    ) -> Result<(), StorageError> {
+        let own = common.id();
+        for (id, progress) in self.followers.iter_mut() {
+            if id != own {
+                while send_append(common, id, progress, EmptyAppend::Skip)? {}
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn send_to_all<S: Storage>(
         &mut self,
         common: &mut Common<S>,
@@ -94,6 +109,8 @@ fn send_append<S: Storage>(
                     EmptyAppend::Skip => Ok(false),
                 };
             }
+            // Its turn comes when they are there.
+            Err(StorageError::EntriesTemporarilyUnavailable) => return Ok(false),
             Err(error) => return Err(error),
         }
     } else {
