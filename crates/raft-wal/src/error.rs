@@ -246,6 +246,34 @@ impl WalError {
     }
 }
 
+/// Why entries could not be read back.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// They were compacted away, before or while they were read.
+    #[error("the entries before {first} were compacted away; use the snapshot")]
+    Compacted {
+        /// The first that is left.
+        first: LogIndex,
+    },
+    /// They are not in the log, or not written yet.
+    #[error("the log ends before {next}; read what was written")]
+    Unavailable {
+        /// The index after the last entry.
+        next: LogIndex,
+    },
+    /// What was written is damaged. The log would not open like this: until a
+    /// compaction has passed the place, this node must not be restarted.
+    #[error(transparent)]
+    Corrupt(Box<Corruption>),
+    /// The disk failed the read. Nothing else is affected; it may be tried again.
+    #[error("{0}; try again, and check the disk")]
+    Io(Arc<Failure>),
+    /// The log takes nothing any more.
+    #[error(transparent)]
+    Log(#[from] WalError),
+}
+
 /// What was tried on a disk when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]

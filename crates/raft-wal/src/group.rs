@@ -1,7 +1,7 @@
 //! # Where a group stands
 //!
 //! What the log must remember about a group while it runs: not the entries, but
-//! in which segments they are.
+//! where they are.
 //!
 //! - Owns: hard state, compaction mark, and the live spans of one group.
 //! - Reads: what the writer appends, and what a recovery replays. Both go
@@ -13,13 +13,29 @@ use raft_core::{EntryId, HardState, LogIndex, SnapshotMetadata};
 
 use crate::format::GroupState;
 
-/// Entries of one segment that are not overwritten.
+/// A span takes no more records once it is this long, so that whoever reads from
+/// the middle of the log reads little in vain; in bytes.
+const SPAN_BYTES: u64 = 64 << 10;
+
+/// Where a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Span {
-    sequence: u64,
-    first: LogIndex,
+pub(crate) struct Place {
+    /// The segment.
+    pub(crate) sequence: u64,
+    /// Where it begins there, in bytes.
+    pub(crate) start: u64,
+    /// Where it ends, in bytes.
+    pub(crate) end: u64,
+}
+
+/// Entries of one segment that are not overwritten, and where they are: in
+/// records that follow one another, perhaps with others between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) place: Place,
+    pub(crate) first: LogIndex,
     /// The index after the last entry.
-    next: LogIndex,
+    pub(crate) next: LogIndex,
 }
 
 /// Whether the disk once had no room for entries of the group.
@@ -35,6 +51,7 @@ pub(crate) enum Intake {
 /// # Invariants
 /// - Spans are in order, not empty, and do not overlap; the last one ends at
 ///   `next`.
+/// - In the records of a span no entry is overwritten but those behind its end.
 /// - `compacted.index < next`.
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
@@ -84,9 +101,10 @@ impl Group {
         self.compacted.index.next()
     }
 
-    /// Takes entries `[first, next)` that are in segment `sequence`. What was
+    /// Takes entries `[first, next)` that are in the record at `place`. What was
     /// at and behind `first` is overwritten.
-    pub(crate) fn append(&mut self, sequence: u64, first: LogIndex, next: LogIndex) {
+    pub(crate) fn append(&mut self, place: Place, first: LogIndex, next: LogIndex) {
+        let follows = first == self.next;
         while let Some(last) = self.spans.back_mut() {
             if last.first < first {
                 last.next = last.next.min(first);
@@ -95,12 +113,15 @@ impl Group {
             self.spans.pop_back();
         }
         match self.spans.back_mut() {
-            Some(last) if last.sequence == sequence => last.next = next,
-            _ => self.spans.push_back(Span {
-                sequence,
-                first,
-                next,
-            }),
+            Some(last)
+                if follows
+                    && last.place.sequence == place.sequence
+                    && place.end - last.place.start <= SPAN_BYTES =>
+            {
+                last.next = next;
+                last.place.end = place.end;
+            }
+            _ => self.spans.push_back(Span { place, first, next }),
         }
         self.next = next;
         self.intake = Intake::Whole;
@@ -140,7 +161,19 @@ impl Group {
 
     /// The oldest segment that has an entry of the group.
     pub(crate) fn oldest_sequence(&self) -> Option<u64> {
-        self.spans.front().map(|span| span.sequence)
+        self.spans.front().map(|span| span.place.sequence)
+    }
+
+    /// Where the entries from `low` up to, but not including, `high` are; at
+    /// most `count_max` of the spans, without gaps.
+    pub(crate) fn spans(&self, low: LogIndex, high: LogIndex, count_max: usize) -> Vec<Span> {
+        let start = self.spans.partition_point(|span| span.next <= low);
+        self.spans
+            .range(start..)
+            .take_while(|span| span.first < high)
+            .take(count_max)
+            .copied()
+            .collect()
     }
 }
 
@@ -153,12 +186,20 @@ mod tests {
         LogIndex::new(number)
     }
 
+    fn place(sequence: u64) -> Place {
+        Place {
+            sequence,
+            start: 4096,
+            end: 8192,
+        }
+    }
+
     #[test]
     fn overwritten_entries_do_not_hold_a_segment() {
         let mut group = Group::new();
-        group.append(1, index(1), index(11));
-        group.append(2, index(11), index(21));
-        group.append(3, index(1), index(2));
+        group.append(place(1), index(1), index(11));
+        group.append(place(2), index(11), index(21));
+        group.append(place(3), index(1), index(2));
         assert_eq!(group.oldest_sequence(), Some(3));
         assert_eq!(group.next, index(2));
     }
@@ -166,8 +207,8 @@ mod tests {
     #[test]
     fn a_partly_overwritten_segment_is_held_until_compaction_passes_it() {
         let mut group = Group::new();
-        group.append(1, index(1), index(11));
-        group.append(2, index(6), index(8));
+        group.append(place(1), index(1), index(11));
+        group.append(place(2), index(6), index(8));
         assert_eq!(group.oldest_sequence(), Some(1));
         let snapshot = SnapshotMetadata::default();
         group.compact(EntryId::new(Term::new(1), index(4)), snapshot.clone());
@@ -177,5 +218,38 @@ mod tests {
         group.compact(EntryId::new(Term::new(1), index(7)), snapshot);
         assert_eq!(group.oldest_sequence(), None);
         assert_eq!(group.next, index(8));
+    }
+
+    #[test]
+    fn spans_are_where_the_live_entries_are() {
+        let mut group = Group::new();
+        let at = |start, end| Place {
+            sequence: 1,
+            start,
+            end,
+        };
+        group.append(at(0, 100), index(1), index(5));
+        group.append(at(100, 200), index(5), index(9));
+        // Overwrites, so it has a span of its own.
+        group.append(at(200, 300), index(7), index(8));
+        group.append(at(300, 400), index(8), index(10));
+        let spans = group.spans(index(2), index(100), 10);
+        let found: Vec<_> = spans
+            .iter()
+            .map(|span| (span.place.start, span.place.end, span.first, span.next))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (0, 200, index(1), index(7)),
+                (200, 400, index(7), index(10))
+            ]
+        );
+        assert_eq!(group.spans(index(7), index(8), 10).len(), 1);
+        assert_eq!(group.spans(index(1), index(10), 1).len(), 1);
+        // A span that is long enough takes no more.
+        group.append(at(200 + SPAN_BYTES, 500 + SPAN_BYTES), index(10), index(11));
+        assert_eq!(group.spans(index(10), index(11), 10).len(), 1);
+        assert_eq!(group.spans(index(1), index(11), 10).len(), 3);
     }
 }

@@ -44,6 +44,7 @@
 //! | opening a folder, repairing its end | `recovery.rs` |
 //! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
+//! | reading entries back | `read.rs` |
 //! | snapshots | `snapshots/` |
 //! | the disk, and one that loses power | `fs.rs`, `sim.rs` |
 
@@ -60,6 +61,7 @@ mod group;
 mod identity;
 mod log;
 mod options;
+mod read;
 mod recovery;
 mod replay;
 mod segment;
@@ -73,7 +75,9 @@ mod write;
 
 // The public interface is:
 pub use dump::{Dump, DumpItem, DumpRecord};
-pub use error::{Corruption, Damage, Failure, OpenError, Operation, UnreadableEntries, WalError};
+pub use error::{
+    Corruption, Damage, Failure, OpenError, Operation, ReadError, UnreadableEntries, WalError,
+};
 pub use format::FORMAT_VERSION;
 pub use fs::{File, Fs, OsFs};
 pub use identity::Identity;

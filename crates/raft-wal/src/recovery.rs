@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Attempt, Damage, Failure, OpenError, Operation};
 use crate::format::{Encoder, Record, SEGMENT_HEADER_BYTES, SegmentHeader, len_u64};
 use crate::fs::{File, Fs, read_all};
-use crate::group::Group;
+use crate::group::{Group, Place};
 use crate::identity::Identity;
 use crate::log::{Active, Heading, log_dir, spare_path};
 use crate::replay::{Recovered, Replay, TornTail, segment_name};
@@ -114,8 +114,13 @@ impl Found {
                     if let Record::Seal(next) = placed.record {
                         sealed = Some(next);
                     }
+                    let place = Place {
+                        sequence: *sequence,
+                        start: len_u64(placed.offset),
+                        end: len_u64(placed.offset + placed.header.record_len()),
+                    };
                     replay
-                        .record(*sequence, placed.header.group, placed.record)
+                        .record(place, placed.header.group, placed.record)
                         .map_err(|what| Stop::new(placed.offset, what).into_corruption(path))?;
                 }
             };
@@ -273,7 +278,7 @@ pub(crate) fn read_segment<F: Fs>(
 }
 
 /// Writes the last segment again under a new id, and puts it in place of the
-/// old one. What could be read may have been in the cache only, after a sync
+/// old one. Every record that is kept stays where it was in the file. What could be read may have been in the cache only, after a sync
 /// that failed: now it is durable, and the torn part is gone.
 pub(crate) fn rewrite<F: Fs>(
     fs: &F,

@@ -14,7 +14,7 @@ use raft_core::{Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMe
 
 use crate::error::Damage;
 use crate::format::{GroupState, Record};
-use crate::group::Group;
+use crate::group::{Group, Place};
 
 /// What a log had when it was opened. All of it is durable.
 #[derive(Clone, Debug, Default)]
@@ -117,15 +117,15 @@ impl Replay {
         }
     }
 
-    /// Takes a record of segment `sequence`.
+    /// Takes the record at `place`.
     pub(crate) fn record(
         &mut self,
-        sequence: u64,
+        place: Place,
         group: u64,
         record: Record,
     ) -> Result<(), Damage> {
         match record {
-            Record::Entries(entries) => self.entries(sequence, group, entries)?,
+            Record::Entries(entries) => self.entries(place, group, entries)?,
             Record::HardState(hard_state) => self.group(group).group.hard_state = hard_state,
             Record::Snapshot(snapshot) => {
                 let replayed = self.group(group);
@@ -156,7 +156,7 @@ impl Replay {
         self.groups.entry(group).or_default()
     }
 
-    fn entries(&mut self, sequence: u64, group: u64, entries: Entries) -> Result<(), Damage> {
+    fn entries(&mut self, place: Place, group: u64, entries: Entries) -> Result<(), Damage> {
         let Replayed {
             group: known,
             entries: log,
@@ -172,7 +172,7 @@ impl Replay {
                 found: first,
             });
         }
-        known.append(sequence, first, next);
+        known.append(place, first, next);
         log.append(entries);
         Ok(())
     }
@@ -229,6 +229,14 @@ mod tests {
     use super::*;
     use raft_core::Term;
 
+    fn place(sequence: u64) -> Place {
+        Place {
+            sequence,
+            start: 4096,
+            end: 8192,
+        }
+    }
+
     #[test]
     fn a_group_state_must_agree_with_the_segments_before() {
         let mut replay = Replay::new();
@@ -237,7 +245,7 @@ mod tests {
             ..HardState::EMPTY
         };
         replay
-            .record(1, 5, Record::HardState(vote))
+            .record(place(1), 5, Record::HardState(vote))
             .expect("a vote");
         let mut state = GroupState {
             hard_state: vote,
@@ -246,10 +254,10 @@ mod tests {
             snapshot: None,
         };
         replay
-            .record(2, 5, Record::GroupState(state.clone()))
+            .record(place(2), 5, Record::GroupState(state.clone()))
             .expect("the same");
         state.hard_state = HardState::EMPTY;
-        let refused = replay.record(2, 5, Record::GroupState(state));
+        let refused = replay.record(place(2), 5, Record::GroupState(state));
         assert_eq!(refused, Err(Damage::State { group: 5 }));
     }
 
@@ -257,7 +265,7 @@ mod tests {
     fn entries_behind_a_hole_are_not_taken() {
         let mut replay = Replay::new();
         let entry = raft_core::Entry::normal(Term::new(1), LogIndex::new(2), bytes::Bytes::new());
-        let refused = replay.record(1, 5, Record::Entries(entry.into()));
+        let refused = replay.record(place(1), 5, Record::Entries(entry.into()));
         assert!(matches!(refused, Err(Damage::Hole { group: 5, .. })));
     }
 }

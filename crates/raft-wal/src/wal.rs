@@ -2,24 +2,28 @@
 //!
 //! One thread owns the log. Whoever appends puts a job into a queue and goes
 //! on; the thread takes everything that has queued up, writes it as one batch,
-//! syncs once, and tells everybody.
+//! syncs once, and tells everybody. Between two batches it says where entries
+//! are that somebody wants to read; another thread reads them.
 //!
-//! - Owns: the queue and the thread.
+//! - Owns: the queue and the threads.
 //! - Emits: one call of `done` per job, in the order of the jobs, always.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use raft_core::{EntryId, SnapshotMetadata};
+use raft_core::{Entries, EntryId, LogIndex, SnapshotMetadata};
 
-use crate::error::{OpenError, Operation, WalError};
+use crate::error::{OpenError, Operation, ReadError, WalError};
 use crate::fs::{Fs, OsFs};
 use crate::identity::Identity;
-use crate::log::{Job, Log};
+use crate::log::{Job, Log, log_dir};
 use crate::options::WalOptions;
+use crate::read::{Located, ReadJob, read_all};
 use crate::replay::Recovered;
 use crate::write::Write;
 
@@ -33,6 +37,8 @@ type Done = Box<dyn FnOnce(Result<(), WalError>) + Send>;
 pub struct Wal {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Ends when the thread above has ended.
+    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -46,6 +52,8 @@ struct Shared {
 #[derive(Debug)]
 struct Queue {
     jobs: VecDeque<Queued>,
+    /// Reads whose entries are to be found.
+    reads: Vec<ReadJob>,
     /// Of the jobs in the queue and of those being written.
     bytes: u64,
     stage: Stage,
@@ -117,10 +125,11 @@ impl Wal {
     ) -> Result<(Self, Recovered), OpenError> {
         let dir = dir.as_ref();
         let options = options.sanitized();
-        let (log, recovered) = Log::open(fs, dir, identity, options)?;
+        let (log, recovered) = Log::open(fs.clone(), dir, identity, options)?;
         let shared = Arc::new(Shared {
             queue: Mutex::new(Queue {
                 jobs: VecDeque::new(),
+                reads: Vec::new(),
                 bytes: 0,
                 stage: Stage::Open,
                 closed: None,
@@ -128,21 +137,31 @@ impl Wal {
             wake: Condvar::new(),
             bytes_max: options.queue_bytes_max,
         });
+        let (located, work) = channel();
         let writer = Writer {
             shared: shared.clone(),
             options,
+            located,
         };
+        let not_started = |source| OpenError::Io {
+            operation: Operation::StartThread,
+            path: dir.to_owned(),
+            source,
+        };
+        let segments = log_dir(dir);
+        let again = shared.clone();
+        let reader = thread::Builder::new()
+            .name("raft-wal-read".to_owned())
+            .spawn(move || read_all(&fs, &segments, &work, |job| again.push_read(job)))
+            .map_err(not_started)?;
         let thread = thread::Builder::new()
             .name("raft-wal".to_owned())
             .spawn(move || writer.run(log))
-            .map_err(|source| OpenError::Io {
-                operation: Operation::StartThread,
-                path: dir.to_owned(),
-                source,
-            })?;
+            .map_err(not_started)?;
         let wal = Self {
             shared,
             thread: Some(thread),
+            reader: Some(reader),
         };
         Ok((wal, recovered))
     }
@@ -196,6 +215,30 @@ impl Wal {
         self.queue_job(job, Box::new(done));
     }
 
+    /// Reads entries of `group` back: those of `range` that fit into `bytes_max`
+    /// of [`encoded_len`](raft_core::Entry::encoded_len), or fewer, but one at
+    /// least. `done` is called once, on the log's own threads, with entries that
+    /// begin at the start of the range; it must not block. Writes go on
+    /// meanwhile. Only what `append` has reported as done is found for certain.
+    ///
+    /// An overwritten entry is never returned. Entries whose file was dropped
+    /// while they were read are [`ReadError::Compacted`].
+    pub fn read(
+        &self,
+        group: u64,
+        range: Range<LogIndex>,
+        bytes_max: u64,
+        done: impl FnOnce(Result<Entries, ReadError>) + Send + 'static,
+    ) {
+        self.shared.push_read(ReadJob {
+            group,
+            range,
+            bytes_max,
+            done: Box::new(done),
+            tried: None,
+        });
+    }
+
     /// How full the queue is.
     pub fn queue(&self) -> QueueFill {
         QueueFill {
@@ -227,11 +270,15 @@ impl Wal {
         }
         drop(queue);
         self.shared.wake.notify_one();
-        // `done` may own the last handle; then this is the log's own thread,
-        // which ends by itself.
-        if thread.thread().id() != thread::current().id() {
-            // A panic of the thread has reached every waiter as `Closed`.
-            let _ = thread.join();
+        // `done` may own the last handle; then this is one of the log's own
+        // threads, which end by themselves.
+        let current = thread::current().id();
+        let threads = [Some(thread), self.reader.take()];
+        if threads.iter().flatten().all(|t| t.thread().id() != current) {
+            for thread in threads.into_iter().flatten() {
+                // A panic of a thread has reached every waiter as `Closed`.
+                let _ = thread.join();
+            }
         }
     }
 
@@ -267,10 +314,23 @@ impl Shared {
         // Nothing that can panic happens under the lock.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn push_read(&self, job: ReadJob) {
+        let mut queue = self.lock();
+        if queue.stage != Stage::Open {
+            drop(queue);
+            (job.done)(Err(WalError::Closed.into()));
+            return;
+        }
+        queue.reads.push(job);
+        drop(queue);
+        self.wake.notify_one();
+    }
 }
 
 /// What the thread has to do next.
 enum Next {
+    Locate(Vec<ReadJob>),
     Write(Vec<Queued>),
     Idle,
     Close,
@@ -279,6 +339,8 @@ enum Next {
 struct Writer {
     shared: Arc<Shared>,
     options: WalOptions,
+    /// To the thread that reads.
+    located: Sender<Located>,
 }
 
 impl Writer {
@@ -287,6 +349,7 @@ impl Writer {
         let mut marked = Marked::Yes;
         loop {
             match self.next(marked) {
+                Next::Locate(reads) => self.locate(&log, reads),
                 Next::Write(batch) => {
                     self.write(&mut log, batch);
                     log.maintain();
@@ -310,6 +373,9 @@ impl Writer {
     fn next(&self, marked: Marked) -> Next {
         let mut queue = self.shared.lock();
         loop {
+            if !queue.reads.is_empty() {
+                return Next::Locate(std::mem::take(&mut queue.reads));
+            }
             if !queue.jobs.is_empty() {
                 return Next::Write(self.take_batch(&mut queue));
             }
@@ -328,12 +394,25 @@ impl Writer {
                         .wake
                         .wait_timeout(queue, self.options.durable_mark_after)
                         .unwrap_or_else(PoisonError::into_inner);
-                    if timeout.timed_out() && queue.jobs.is_empty() && queue.stage == Stage::Open {
+                    let is_quiet = queue.jobs.is_empty() && queue.reads.is_empty();
+                    if timeout.timed_out() && is_quiet && queue.stage == Stage::Open {
                         return Next::Idle;
                     }
                     queue
                 }
             };
+        }
+    }
+
+    fn locate<F: Fs>(&self, log: &Log<F>, reads: Vec<ReadJob>) {
+        for read in reads {
+            let found = log.locate(read.group, read.range.start, read.range.end);
+            if let Some(located) = read.located(found)
+                && let Err(unsent) = self.located.send(located)
+            {
+                // The other thread has panicked.
+                unsent.0.refuse(WalError::Closed);
+            }
         }
     }
 
@@ -402,10 +481,14 @@ impl Drop for Farewell<'_> {
             queue.closed = Some(WalError::Closed);
         }
         let jobs = std::mem::take(&mut queue.jobs);
+        let reads = std::mem::take(&mut queue.reads);
         queue.bytes = 0;
         drop(queue);
         for queued in jobs {
             (queued.done)(Err(WalError::Closed));
+        }
+        for read in reads {
+            (read.done)(Err(WalError::Closed.into()));
         }
     }
 }

@@ -4,9 +4,9 @@ use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use raft_core::{Entry, LogIndex};
+use raft_core::{Entries, Entry, LogIndex};
 use raft_wal::sim::{Call, Fault, SimDisk, Survivors};
-use raft_wal::{OpenError, Sync, Wal, WalError, WalOptions, Write};
+use raft_wal::{OpenError, ReadError, Sync, Wal, WalError, WalOptions, Write};
 
 mod common;
 
@@ -326,4 +326,77 @@ fn compaction_frees_segments_unless_another_group_needs_them() {
         Wal::open_on(disk.clone(), DIR, identity(1), options).expect("the log opens");
     assert_eq!(recovered.take_group(2).compacted, id(1, 30));
     assert_eq!(recovered.take_group(1).compacted, id(1, 1));
+}
+
+fn read(wal: &Wal, low: u64, high: u64, bytes_max: u64) -> Result<Entries, ReadError> {
+    let (sender, receiver) = mpsc::channel();
+    let range = LogIndex::new(low)..LogIndex::new(high);
+    wal.read(0, range, bytes_max, move |result| {
+        sender.send(result).expect("the test waits");
+    });
+    receiver.recv().expect("every read ends")
+}
+
+#[test]
+fn entries_are_read_back_while_others_are_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = WalOptions::default().segment_bytes(64 << 10);
+    let (wal, _) = Wal::open(folder.path(), identity(1), options).expect("the log opens");
+    let text = |index: u64| format!("{index:0>300}");
+    let batches = 300;
+    let (sender, receiver) = mpsc::channel();
+    for batch in 0..batches {
+        let sender = sender.clone();
+        let entries = (1..=10).map(|place| entry(1, batch * 10 + place, &text(batch * 10 + place)));
+        wal.append(write(0, entries.collect()), move |result| {
+            result.expect("durable");
+            sender.send((batch + 1) * 10).expect("the test waits");
+        });
+    }
+    drop(sender);
+    for last in receiver {
+        let low = 1 + last / 2;
+        let found = read(&wal, low, last + 1, 2000).expect("it was written");
+        assert!((1..=7).contains(&found.len()));
+        for (index, entry) in (low..).zip(found.iter()) {
+            assert_eq!(entry.index(), LogIndex::new(index));
+            assert_eq!(entry.data(), text(index).as_bytes());
+        }
+    }
+    let all = read(&wal, 1, batches * 10 + 1, u64::MAX).expect("it was written");
+    assert_eq!(all.len(), 3000);
+    wal.close().expect("closed");
+
+    // The same after a restart, which wrote the last segment again.
+    let (wal, _) = Wal::open(folder.path(), identity(1), options).expect("the log opens");
+    let again = read(&wal, 1, batches * 10 + 1, u64::MAX).expect("it was written");
+    assert_eq!(again, all);
+}
+
+#[test]
+fn a_read_of_what_was_overwritten_gives_what_took_its_place() {
+    let disk = SimDisk::new();
+    let wal = open_sim(&disk, WalOptions::default());
+    let old = (1..=9).map(|index| entry(1, index, "old")).collect();
+    written(&wal, write(0, old)).expect("durable");
+    written(&wal, write(0, vec![entry(2, 4, "new"), entry(2, 5, "new")])).expect("durable");
+    let found = read(&wal, 2, 6, u64::MAX).expect("it was written");
+    let found: Vec<_> = found.iter().map(Entry::id).collect();
+    assert_eq!(found, [id(1, 2), id(1, 3), id(2, 4), id(2, 5)]);
+    let behind = read(&wal, 5, 8, u64::MAX);
+    assert!(matches!(behind, Err(ReadError::Unavailable { next }) if next.get() == 6));
+}
+
+#[test]
+fn a_read_of_a_log_whose_disk_failed_says_so() {
+    let disk = SimDisk::new();
+    let wal = open_sim(&disk, WalOptions::default());
+    written(&wal, write(0, vec![entry(1, 1, "value")])).expect("durable");
+    disk.fail_at(disk.calls().len(), Fault::Error(std::io::ErrorKind::Other));
+    written(&wal, write(0, vec![entry(1, 2, "value")])).expect_err("the disk fails");
+    let error = read(&wal, 1, 2, u64::MAX).expect_err("nothing is known of the disk");
+    assert!(
+        matches!(error, ReadError::Log(WalError::Poisoned(_))),
+        "{error}"
+    );
 }

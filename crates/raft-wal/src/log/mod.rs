@@ -27,10 +27,10 @@ use raft_core::{Entries, Entry, HardState, LogIndex};
 
 use self::job::Growth;
 use self::room::{Room, SPARE_TMP, SPARES};
-use crate::error::{Attempt, Damage, Failure, OpenError, Operation, WalError};
+use crate::error::{Attempt, Damage, Failure, OpenError, Operation, ReadError, WalError};
 use crate::format::{Encoder, MARK_BYTES_MAX, SEAL_BYTES, TRAILER_BYTES, len_u64};
 use crate::fs::{File, Fs};
-use crate::group::{Group, Intake};
+use crate::group::{Group, Intake, Place, Span};
 use crate::identity::{self, Identity};
 use crate::options::WalOptions;
 use crate::recovery::{Found, SEGMENT_TMP, rewrite};
@@ -45,6 +45,10 @@ pub(crate) use self::room::spare_path;
 pub const WRITE_BYTES_MAX: u64 = 1 << 30;
 /// The encoding buffer keeps no more than this between batches.
 const BUFFER_BYTES_KEPT: usize = 8 << 20;
+
+/// A read goes through no more spans than this. It may return fewer entries than
+/// were asked for in any case.
+const SPANS_PER_READ_MAX: usize = 4096;
 
 const LOCK: &str = "LOCK";
 const LOG_DIR: &str = "wal";
@@ -272,8 +276,14 @@ impl<F: Fs> Log<F> {
                     self.encoder.snapshot(group_id, snapshot);
                 }
                 if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-                    group.append(self.active.sequence, first.index(), last.index().next());
+                    let start = self.active.end + len_u64(self.encoder.position());
                     self.encoder.entries(group_id, &entries);
+                    let place = Place {
+                        sequence: self.active.sequence,
+                        start,
+                        end: self.active.end + len_u64(self.encoder.position()),
+                    };
+                    group.append(place, first.index(), last.index().next());
                 }
                 if let Some(hard_state) = write.hard_state {
                     group.hard_state = within(hard_state, group);
@@ -342,6 +352,37 @@ impl<F: Fs> Log<F> {
             .attempt(Operation::Sync, &self.active.path)?;
         self.durable_batch = self.last_batch;
         Ok(())
+    }
+
+    /// Where the entries of `group` from `low` up to, but not including, `high`
+    /// are, or the first part of them. Only what was written is found: nobody
+    /// asks while a batch is made.
+    pub(crate) fn locate(
+        &self,
+        group: u64,
+        low: LogIndex,
+        high: LogIndex,
+    ) -> Result<Vec<Span>, ReadError> {
+        if let Some(poison) = &self.poison {
+            return Err(WalError::Poisoned(poison.clone()).into());
+        }
+        let (first, next) = self
+            .groups
+            .get(&group)
+            .map_or((LogIndex::new(1), LogIndex::new(1)), |group| {
+                (group.first_index(), group.next)
+            });
+        if low < first {
+            return Err(ReadError::Compacted { first });
+        }
+        if low >= high || high > next {
+            return Err(ReadError::Unavailable { next });
+        }
+        Ok(self
+            .groups
+            .get(&group)
+            .map(|group| group.spans(low, high, SPANS_PER_READ_MAX))
+            .unwrap_or_default())
     }
 
     fn sync_dir(&self) -> Result<(), Failure> {

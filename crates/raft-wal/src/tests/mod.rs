@@ -10,6 +10,7 @@ mod faults;
 mod full;
 mod model;
 mod proptests;
+mod reads;
 
 use std::path::Path;
 

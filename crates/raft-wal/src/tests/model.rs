@@ -78,6 +78,13 @@ impl Model {
         }
     }
 
+    /// The log of every group.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = (u64, &[Entry])> {
+        self.groups
+            .iter()
+            .map(|(id, group)| (*id, group.entries.as_slice()))
+    }
+
     fn apply(&mut self, job: &Job) {
         match job {
             Job::Write(write) => {
