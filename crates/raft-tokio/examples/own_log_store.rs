@@ -17,7 +17,10 @@ use std::thread::JoinHandle;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_tokio::core::{Entries, Entry, EntryId, HardState, Snapshot};
-use raft_tokio::log_store::{LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use raft_tokio::log_store::{
+    LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite, StoredLog,
+    WriteDone,
+};
 use raft_tokio::{MemoryNetwork, NodeId, RaftConfig, SerdeMachine, TypedRaft};
 use raft_wire::{
     decode_entry, decode_hard_state, decode_snapshot_metadata, encode_entry, encode_hard_state,
@@ -117,6 +120,26 @@ impl Content {
         self.snapshot = Some(snapshot);
     }
 
+    /// A part of what was asked for is enough. Indexes have no gaps.
+    fn read(&self, request: LogReadRequest) -> Result<Entries, LogReadError> {
+        let is_wanted = |entry: &&Entry| (request.low..request.high).contains(&entry.index());
+        let mut bytes = 0;
+        let mut found = Vec::new();
+        for entry in self.entries.iter().filter(is_wanted) {
+            bytes += entry.encoded_len();
+            if bytes > request.bytes_max && !found.is_empty() {
+                break;
+            }
+            found.push(entry.clone());
+        }
+        match found.first() {
+            Some(first) if first.index() == request.low => {
+                Ok(Entries::from_batch(found).unwrap_or_default())
+            }
+            _ => Err(LogReadError::Compacted),
+        }
+    }
+
     fn stored(&self) -> StoredLog {
         let behind = |entry: &&Entry| {
             let covered = self.snapshot.as_ref();
@@ -133,6 +156,7 @@ impl Content {
 
 enum Work {
     Write(LogWrite, WriteDone),
+    Read(LogReadRequest, LogReadDone),
     Compact(Snapshot, EntryId, WriteDone),
 }
 
@@ -187,6 +211,10 @@ fn work_off(queue: &Receiver<Work>, mut content: Content, path: &Path) {
                 content.write(write);
                 done
             }
+            Work::Read(request, done) => {
+                done.complete(content.read(request));
+                continue;
+            }
             Work::Compact(snapshot, compact_to, done) => {
                 content.compact(snapshot, compact_to);
                 done
@@ -218,6 +246,10 @@ impl LogStore for FileLogStore {
 
     fn append(&mut self, write: LogWrite, done: WriteDone) {
         self.send(Work::Write(write, done));
+    }
+
+    fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
+        self.send(Work::Read(request, done));
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {

@@ -62,6 +62,17 @@ pub struct RaftConfig {
     /// that stalls must not become a log that grows. It bounds the waiting
     /// callers and the writes on their way to the disk as well. Default 262 144.
     pub unapplied_entries_max: u64,
+    /// Bytes of encoded entries, applied ones, that stay in memory at the end of
+    /// the log. Followers that lack older ones get them from the disk. Default
+    /// 64 MiB.
+    pub log_tail_bytes_max: u64,
+    /// Applied entries that stay in memory at the end of the log. Default
+    /// 100 000.
+    pub log_tail_entries_max: u64,
+    /// Bytes of encoded entries that were read back from the disk and stay in
+    /// memory for followers that are about to need them. A single read may go
+    /// over. Default 16 MiB.
+    pub log_read_bytes_max: u64,
     /// Bytes of encoded entries in one append message. Default 1 MiB.
     pub append_bytes_max: u64,
     /// Bytes of committed entries handed to the state machine that it has not
@@ -115,6 +126,9 @@ impl RaftConfig {
             command_bytes_max: 16 * 1024 * 1024,
             uncommitted_bytes_max: 256 * 1024 * 1024,
             unapplied_entries_max: 262_144,
+            log_tail_bytes_max: 64 * 1024 * 1024,
+            log_tail_entries_max: 100_000,
+            log_read_bytes_max: 16 * 1024 * 1024,
             append_bytes_max: 1024 * 1024,
             applying_bytes_max: 64 * 1024 * 1024,
             inflight_messages_max: 512,

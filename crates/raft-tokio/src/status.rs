@@ -29,6 +29,10 @@ pub struct ReplicaStatus {
     pub last_index: LogIndex,
     /// The last index that the latest snapshot covers; zero if there is none.
     pub snapshot_index: LogIndex,
+    /// Entries at the end of the log that are in memory.
+    pub tail_entries: u64,
+    /// What they take, encoded, in bytes.
+    pub tail_bytes: u64,
     /// The members.
     pub conf_state: ConfState,
     /// The server that leadership is being handed to, on the leader.
@@ -65,6 +69,9 @@ pub struct Waiting {
     pub reads: usize,
     /// Writes that are on their way to the disk.
     pub writes: usize,
+    /// Reads of old entries, for followers that lack them, that the disk has not
+    /// answered.
+    pub log_reads: usize,
 }
 
 /// Whether a replica is alive, and whether it is of use.
@@ -134,6 +141,8 @@ impl ReplicaStatus {
             first_index: LogIndex::new(1),
             last_index: LogIndex::ZERO,
             snapshot_index: LogIndex::ZERO,
+            tail_entries: 0,
+            tail_bytes: 0,
             conf_state: ConfState::default(),
             transferee: None,
             progress: Vec::new(),

@@ -9,7 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use raft_core::{EntryId, EntrySequence, HardState, LogIndex, Snapshot};
 
-use super::{LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use super::{
+    LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite, StoredLog,
+    WriteDone,
+};
 
 /// A log store in memory. Clones share what is stored, so a replica can be
 /// stopped and started again with the same store.
@@ -74,6 +77,21 @@ impl LogStore for MemoryLogStore {
             }
         });
         done.complete(Ok(()));
+    }
+
+    fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
+        let LogReadRequest {
+            low,
+            high,
+            bytes_max,
+        } = request;
+        let found = self.with(|stored| {
+            if low < stored.entries.first_index() {
+                return Err(LogReadError::Compacted);
+            }
+            Ok(stored.entries.limited_between(low, high, bytes_max))
+        });
+        done.complete(found);
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {

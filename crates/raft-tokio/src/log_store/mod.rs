@@ -2,7 +2,8 @@
 //!
 //! Where a replica's log, vote and snapshots are kept. Writing is handed over
 //! and acknowledged later, in order, so that one disk sync serves everything
-//! that came in meanwhile.
+//! that came in meanwhile. Reading is handed over too: a replica has only the
+//! end of its log in memory, and reads the rest back for followers that lack it.
 
 mod memory;
 mod wal;
@@ -10,7 +11,7 @@ mod wal;
 use std::fmt;
 use std::sync::Arc;
 
-use raft_core::{Entries, EntryId, HardState, Snapshot};
+use raft_core::{Entries, EntryId, HardState, LogIndex, Snapshot};
 
 pub use memory::MemoryLogStore;
 pub use wal::{WalLogStore, WalLogStoreError, WalLogStoreOptions};
@@ -78,6 +79,68 @@ impl fmt::Debug for WriteDone {
     }
 }
 
+/// Entries that a replica wants back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogReadRequest {
+    /// The first of them.
+    pub low: LogIndex,
+    /// The index after the last of them.
+    pub high: LogIndex,
+    /// How much of them is wanted at once, in bytes of
+    /// [`encoded_len`](raft_core::Entry::encoded_len).
+    pub bytes_max: u64,
+}
+
+/// Entries could not be read back.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogReadError {
+    /// They were compacted away, before or while they were read.
+    #[error("the entries were compacted away; the snapshot has them")]
+    Compacted,
+    /// They cannot be read. The replica goes on, and a follower that lacks them
+    /// gets a snapshot.
+    #[error("the entries cannot be read: {0}; check the disk")]
+    Failed(Arc<dyn std::error::Error + Send + Sync>),
+    /// The store has dropped the request.
+    #[error("the log store has not answered the read")]
+    NotAnswered,
+}
+
+type OnRead = Box<dyn FnOnce(Result<Entries, LogReadError>) + Send>;
+
+/// To be called when a read is done. Dropping it says that there is no answer.
+#[must_use = "a follower waits for this"]
+pub struct LogReadDone(Option<OnRead>);
+
+impl LogReadDone {
+    /// Calls `done` when the read is done.
+    pub fn new(done: impl FnOnce(Result<Entries, LogReadError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(done)))
+    }
+
+    /// Says what was read. Callable from any thread.
+    pub fn complete(mut self, result: Result<Entries, LogReadError>) {
+        if let Some(done) = self.0.take() {
+            done(result);
+        }
+    }
+}
+
+impl Drop for LogReadDone {
+    fn drop(&mut self) {
+        if let Some(done) = self.0.take() {
+            done(Err(LogReadError::NotAnswered));
+        }
+    }
+}
+
+impl fmt::Debug for LogReadDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogReadDone")
+    }
+}
+
 /// Keeps a replica's log. No method may block: disks belong on other threads.
 pub trait LogStore: Send + 'static {
     /// Everything that was stored before. Called once, first.
@@ -89,6 +152,13 @@ pub trait LogStore: Send + 'static {
     /// Starts a write, and calls `done` when it is done, or failed: perhaps
     /// before this returns.
     fn append(&mut self, write: LogWrite, done: WriteDone);
+
+    /// Starts to read entries back, whose writes are done, and calls `done` with
+    /// those that begin at `low` and fit into `bytes_max`, or with fewer, but
+    /// one at least: perhaps before this returns. Writes go on meanwhile. The
+    /// replica takes only what has the terms that it knows, so a read that
+    /// overlaps with an overwrite does no harm.
+    fn read(&mut self, request: LogReadRequest, done: LogReadDone);
 
     /// Stores a snapshot of this replica's own state machine, and after that
     /// drops the log up to and including `compact_to`, which is not behind the

@@ -2,7 +2,8 @@
 //!
 //! A [`Wal`] for entries, votes and marks, and a [`SnapshotStore`] beside it for
 //! the data of snapshots, in one folder. Entries go straight to the log's own
-//! thread, which syncs whatever has queued up at once. Snapshots are large and
+//! thread, which syncs whatever has queued up at once, and come back from another
+//! of its threads. Snapshots are large and
 //! rare: a second thread writes them, and only then tells the log about them.
 //!
 //! - Owns: the log, the snapshot store's thread.
@@ -15,11 +16,14 @@ use std::thread::JoinHandle;
 
 use raft_core::{EntryId, NodeId, Snapshot};
 use raft_wal::{
-    Identity, OpenError, Recovered, SnapshotError, SnapshotStore, Sync, Wal, WalError, WalOptions,
-    Write,
+    Identity, OpenError, ReadError, Recovered, SnapshotError, SnapshotStore, Sync, Wal, WalError,
+    WalOptions, Write,
 };
 
-use super::{Durability, LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use super::{
+    Durability, LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite,
+    StoredLog, WriteDone,
+};
 
 /// The group of a replica that has its log for itself.
 const GROUP: u64 = 0;
@@ -135,6 +139,19 @@ impl LogStore for WalLogStore {
         } else {
             wal.append(wal_write(write), |result| complete(done, result));
         }
+    }
+
+    fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
+        let Some(wal) = &self.wal else {
+            return;
+        };
+        let range = request.low..request.high;
+        wal.read(GROUP, range, request.bytes_max, |result| {
+            done.complete(result.map_err(|error| match error {
+                ReadError::Compacted { .. } => LogReadError::Compacted,
+                error => LogReadError::Failed(Arc::new(error)),
+            }));
+        });
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {

@@ -9,6 +9,7 @@
 //! | `propose.rs` | what users call: proposals in all their forms |
 //! | `members.rs` | what users call: changes of the members |
 //! | `host/` | the loop's host: takes requests, carries Readys out |
+//! | `log_view/` | what the node reads of its log |
 //! | `waiters.rs` | who waits for which entry |
 //! | `reads.rs` | who waits for which read round |
 //! | `forwards.rs` | who waits for which answer of the leader |
@@ -25,6 +26,7 @@ mod forwards;
 mod handle;
 mod host;
 mod lease;
+mod log_view;
 mod members;
 mod membership;
 mod propose;

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{ConfState, LogIndex, NodeId, Snapshot, Term};
+use raft_core::{ConfState, Entries, LogIndex, NodeId, Snapshot, Term};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::log_view::ReadNumber;
 use super::membership::MembershipGoal;
 use super::propose::Applied;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
-use crate::log_store::LogStoreError;
+use crate::log_store::{LogReadError, LogStoreError};
 use crate::state_machine::BoxError;
 use raft_wire::frame::ResponseOutcome;
 
@@ -191,6 +192,11 @@ pub(super) enum Event {
     Written {
         sequence: u64,
         result: Result<(), LogStoreError>,
+    },
+    /// Entries were read back.
+    LogRead {
+        number: ReadNumber,
+        result: Result<Entries, LogReadError>,
     },
     /// A snapshot of the state machine is stored, and the log compacted.
     Compacted(Result<(), LogStoreError>),

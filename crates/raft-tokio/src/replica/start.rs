@@ -9,8 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use raft_core::{
-    ConfState, Entries, HardState, LogIndex, MemoryStorage, RawNode, Snapshot, SnapshotMetadata,
-    Storage, Term,
+    ConfState, Entries, HardState, LogIndex, RawNode, Snapshot, SnapshotMetadata, Storage, Term,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -18,6 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::{self, ApplyTask};
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
+use super::log_view::{LogView, TailLimits};
 use super::propose::Room;
 use super::reports::Reports;
 use crate::config::RaftConfig;
@@ -58,7 +58,7 @@ pub(super) async fn start(
             .restore(snapshot.data.clone())
             .map_err(StartError::Restore)?;
     }
-    let storage = view_of(stored)?;
+    let storage = view_of(&config, stored)?;
     let snapshot = storage.snapshot().map_err(raft_core::StartError::from)?;
     let applied = snapshot.metadata.id();
     let node = RawNode::new(config.core(applied.index), storage)?;
@@ -191,9 +191,14 @@ async fn found(
     })
 }
 
-/// The view of the stored log that the node reads.
-fn view_of(stored: StoredLog) -> Result<MemoryStorage, StartError> {
-    let mut storage = MemoryStorage::new();
+/// The view of the stored log that the node reads. All of it is in memory until
+/// it is applied again.
+fn view_of(config: &RaftConfig, stored: StoredLog) -> Result<LogView, StartError> {
+    let limits = TailLimits {
+        bytes_max: config.log_tail_bytes_max,
+        entries_max: config.log_tail_entries_max,
+    };
+    let mut storage = LogView::new(limits, config.log_read_bytes_max);
     let mut start = LogIndex::ZERO;
     if let Some(snapshot) = stored.snapshot {
         start = snapshot.metadata.index;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_tokio::core::{EntryId, Snapshot};
-use raft_tokio::log_store::{LogStoreError, LogWrite, StoredLog, WriteDone};
+use raft_tokio::log_store::{
+    LogReadDone, LogReadError, LogReadRequest, LogStoreError, LogWrite, StoredLog, WriteDone,
+};
 use raft_tokio::transport::{Inbox, Packet};
 use raft_tokio::{
     BoxError, LogIndex, LogStore, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, Raft,
@@ -59,6 +61,22 @@ impl StateMachine for Journal {
 pub(crate) struct StallingLogStore {
     inner: MemoryLogStore,
     held: Arc<Mutex<Option<Vec<WriteDone>>>>,
+    reads: Arc<Mutex<Reads>>,
+}
+
+/// What becomes of reads.
+#[derive(Debug, Default)]
+enum Answers {
+    #[default]
+    AtOnce,
+    Held(Vec<(LogReadRequest, LogReadDone)>),
+    Failing,
+}
+
+#[derive(Debug, Default)]
+struct Reads {
+    answers: Answers,
+    asked: Vec<LogReadRequest>,
 }
 
 impl StallingLogStore {
@@ -71,6 +89,32 @@ impl StallingLogStore {
         for done in held.into_iter().flatten() {
             done.complete(Ok(()));
         }
+    }
+
+    /// Reads get no answer from now on.
+    pub(crate) fn hold_reads(&self) {
+        self.reads.lock().unwrap().answers = Answers::Held(Vec::new());
+    }
+
+    /// Reads that were held are answered, and later ones at once.
+    pub(crate) fn release_reads(&mut self) {
+        let held = std::mem::take(&mut self.reads.lock().unwrap().answers);
+        if let Answers::Held(held) = held {
+            for (request, done) in held {
+                self.inner.read(request, done);
+            }
+        }
+    }
+
+    /// Reads fail from now on, those that are held as well.
+    pub(crate) fn fail_reads(&self) {
+        // What is held is dropped without an answer.
+        self.reads.lock().unwrap().answers = Answers::Failing;
+    }
+
+    /// Every read that was asked for.
+    pub(crate) fn asked_reads(&self) -> Vec<LogReadRequest> {
+        self.reads.lock().unwrap().asked.clone()
     }
 
     fn hold(&self, done: WriteDone) -> WriteDone {
@@ -93,6 +137,19 @@ impl LogStore for StallingLogStore {
     fn append(&mut self, write: LogWrite, done: WriteDone) {
         let done = self.hold(done);
         self.inner.append(write, done);
+    }
+
+    fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
+        let mut reads = self.reads.lock().unwrap();
+        reads.asked.push(request);
+        match &mut reads.answers {
+            Answers::AtOnce => self.inner.read(request, done),
+            Answers::Held(held) => held.push((request, done)),
+            Answers::Failing => {
+                let error = std::io::Error::other("the disk cannot be read");
+                done.complete(Err(LogReadError::Failed(Arc::new(error))));
+            }
+        }
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {

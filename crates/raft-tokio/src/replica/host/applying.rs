@@ -4,7 +4,7 @@
 //! wake the loop.
 //!
 //! - Reads: reports.
-//! - Emits: receipts to the core.
+//! - Emits: receipts to the core; tells the view of the log what it may let go.
 
 use super::{Node, ReplicaHost};
 use crate::replica::reports::{Untaken, Wanted};
@@ -23,6 +23,7 @@ impl ReplicaHost {
                 let _ = node.applied(receipt);
             }
         }
+        node.storage_mut().applied_to(self.applied);
         self.snapshot_if_due();
     }
 

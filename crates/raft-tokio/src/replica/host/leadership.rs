@@ -22,8 +22,11 @@ pub(super) enum Successor {
 }
 
 impl ReplicaHost {
-    pub(super) fn on_soft_state(&mut self, node: &Node, soft_state: SoftState) {
+    pub(super) fn on_soft_state(&mut self, node: &mut Node, soft_state: SoftState) {
         self.status_stale = true;
+        if soft_state.role != RoleKind::Leader {
+            node.storage_mut().forget_reads();
+        }
         if soft_state.leader.is_some() && soft_state.leader != self.status.borrow().leader {
             self.leader_changes += 1;
             tracing::info!(node = %node.id(), term = %node.term(), leader = ?soft_state.leader,

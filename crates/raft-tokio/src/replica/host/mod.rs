@@ -12,6 +12,7 @@
 //! | `notices.rs` | messages that can wait for the next one |
 //! | `applying.rs` | how far the state machine is |
 //! | `disk.rs` | writes that are not done, and a disk that stalls |
+//! | `log_reads.rs` | old entries, for followers that lack them |
 //! | `snapshots.rs` | snapshots of the own state machine, and what they cut off |
 //! | `reconfigure.rs` | changes of the members |
 //! | `leadership.rs` | news of a leader, and handing over |
@@ -25,6 +26,7 @@ mod disk;
 mod drain;
 mod effects;
 mod leadership;
+mod log_reads;
 mod notices;
 mod packets;
 mod reconfigure;
@@ -36,7 +38,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use raft_core::{Halted, LogIndex, MemoryStorage, NodeId, RawNode, RoleKind};
+use raft_core::{Halted, LogIndex, NodeId, RawNode, RoleKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -47,6 +49,7 @@ use super::apply::{AppliedBatch, ApplyWork};
 use super::changes::Changes;
 use super::forwards::Forwards;
 use super::lease::Lease;
+use super::log_view::LogView;
 use super::propose::Room;
 use super::reads::Reads;
 use super::reports::Reports;
@@ -60,7 +63,7 @@ use crate::status::ReplicaStatus;
 use crate::task::{StopReason, Stopped, TaskControl};
 use crate::transport::{Inbound, Transport};
 
-type Node = RawNode<MemoryStorage>;
+type Node = RawNode<LogView>;
 
 /// How many heartbeats a leader that was succeeded has to answer what it was
 /// asked: it hears of its successor with the first, and of what is committed
@@ -164,7 +167,7 @@ impl ReplicaHost {
 }
 
 impl Host for ReplicaHost {
-    type Storage = MemoryStorage;
+    type Storage = LogView;
     type Proposal = ClientRequest;
     type Input = Inbound;
     type Command = Command;
@@ -213,6 +216,7 @@ impl Host for ReplicaHost {
     fn on_event(&mut self, node: &mut Node, event: Event) {
         match event {
             Event::Written { sequence, result } => self.on_written(node, sequence, result),
+            Event::LogRead { number, result } => self.on_log_read(node, number, result),
             Event::Compacted(result) => self.on_compacted(node, result),
             // The turn ends with a look at the reports.
             Event::Applied => {}
@@ -316,6 +320,7 @@ impl Host for ReplicaHost {
                 }
             }
         }
+        self.read_log(node);
         let reads = self.reads.take_reached(self.handed_out);
         if !reads.is_empty() {
             // A state machine that has failed has said so in another event.

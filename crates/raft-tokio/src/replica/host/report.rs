@@ -22,6 +22,7 @@ impl ReplicaHost {
             forwards: self.forwards.len(),
             reads: self.reads.len(),
             writes: self.writes.len(),
+            log_reads: node.storage().reads_under_way(),
         };
         let disk_lag = self.disk_lag();
         let disk_stalled = self.writes.is_stalled();
@@ -39,6 +40,8 @@ impl ReplicaHost {
                 first_index: fresh.first_index,
                 last_index: fresh.last_index,
                 snapshot_index,
+                tail_entries: node.storage().tail_entries(),
+                tail_bytes: node.storage().tail_bytes(),
                 conf_state: fresh.conf_state,
                 transferee: fresh.transferee,
                 progress: fresh.progress,
