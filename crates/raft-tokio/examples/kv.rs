@@ -7,7 +7,7 @@
 //! cargo run -p raft-tokio --example kv -- 3 /tmp/kv3 127.0.0.1:7001 127.0.0.1:7002 127.0.0.1:7003
 //! ```
 
-use std::{collections::BTreeMap, error::Error, path::Path, time::UNIX_EPOCH};
+use std::{collections::BTreeMap, error::Error, path::Path};
 
 use raft_tokio::{
     NodeId, RaftConfig, SerdeMachine, TcpTransport, TcpTransportConfig, TypedRaft, WalLogStore,
@@ -43,10 +43,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let ids = (1..).filter_map(NodeId::new);
     let peers: BTreeMap<_, _> = ids.zip(addresses.iter().cloned()).collect();
     let listen = peers.get(&id).ok_or("no address for this node")?.parse()?;
-    let incarnation = UNIX_EPOCH.elapsed()?.as_millis().try_into()?;
     let config = RaftConfig::new(id, peers.keys().copied().collect());
     let log = WalLogStore::open(Path::new(folder), WalLogStoreOptions::new(CLUSTER, id))?;
-    let network = TcpTransportConfig::new(id, CLUSTER, incarnation, listen);
+    let network = TcpTransportConfig::of(&log, listen);
     let transport = TcpTransport::bind(TcpTransportConfig {
         peers: peers.into_iter().collect(),
         ..network

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,7 +49,6 @@ fn node_id(number: u64) -> NodeId {
 struct Cluster {
     folder: TempDir,
     addresses: Vec<(NodeId, SocketAddr)>,
-    starts: AtomicU64,
     snapshot_entries: u64,
 }
 
@@ -66,7 +64,6 @@ impl Cluster {
         Self {
             addresses: (1..).map(node_id).zip(addresses).collect(),
             folder: tempfile::tempdir().unwrap(),
-            starts: AtomicU64::new(0),
             snapshot_entries,
         }
     }
@@ -78,8 +75,7 @@ impl Cluster {
 
     /// Listens where `id` is expected. Its earlier self may need a moment to let
     /// go of the port.
-    async fn listen(&self, id: u64) -> TcpTransport {
-        let incarnation = 1 + self.starts.fetch_add(1, Ordering::Relaxed);
+    async fn listen(&self, id: u64, log: &WalLogStore) -> TcpTransport {
         let listen = self.addresses[usize::try_from(id).unwrap() - 1].1;
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -89,7 +85,7 @@ impl Cluster {
                 .map(|(id, address)| (*id, address.to_string()));
             let config = TcpTransportConfig {
                 peers: named.collect(),
-                ..TcpTransportConfig::new(node_id(id), CLUSTER, incarnation, listen)
+                ..TcpTransportConfig::of(log, listen)
             };
             match TcpTransport::bind(config).await {
                 Ok(transport) => return transport,
@@ -106,12 +102,13 @@ impl Cluster {
         let voters = if id <= 3 { vec![1, 2, 3] } else { Vec::new() };
         let config = RaftConfig {
             tick: Duration::from_millis(20),
+            proposal_timeout: Duration::from_secs(2),
             snapshot_entries: self.snapshot_entries,
             snapshot_keep_entries: 10,
             ..RaftConfig::new(node_id(id), voters.into_iter().map(node_id).collect())
         };
         let log = self.log(id);
-        let transport = self.listen(id).await;
+        let transport = self.listen(id, &log).await;
         TypedRaft::start(config, Book::default(), log, transport)
             .await
             .unwrap()
@@ -311,6 +308,41 @@ async fn a_late_follower_and_a_new_one_get_a_snapshot() {
     assert_has(&book_of(&new).await, 0..300);
     write_down(&replicas, 300).await;
     assert_has(&book_of(&new).await, 0..=300);
+    replicas.push(new);
+    stop_all(replicas).await;
+}
+
+#[tokio::test]
+async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
+    let cluster = Cluster::of(4, 50);
+    let mut replicas = cluster.start_three().await;
+    for number in 0..100 {
+        write_down(&replicas, number).await;
+    }
+    let wiped = replicas.remove(2);
+    timeout(PATIENCE, wiped.raft().shutdown())
+        .await
+        .expect("it stops");
+    drop(wiped);
+    std::fs::remove_dir_all(cluster.folder.path().join("3")).unwrap();
+
+    let wiped = cluster.start(3).await;
+    for number in 100..110 {
+        write_down(&replicas, number).await;
+    }
+    // Its requests are not heard, and so it cannot answer for the cluster.
+    wiped.read(|_| ()).await.unwrap_err();
+    assert!(!wiped.raft().status().is_leader());
+    wiped.raft().shutdown().await;
+
+    let new = cluster.start(4).await;
+    let leader = replicas[leader_of(&replicas).await].clone();
+    let replaced = leader.raft().change_membership(ConfChange::single(
+        ConfChangeType::AddLearnerNode,
+        node_id(4),
+    ));
+    timeout(PATIENCE, replaced).await.expect("in time").unwrap();
+    assert_has(&book_of(&new).await, 0..110);
     replicas.push(new);
     stop_all(replicas).await;
 }

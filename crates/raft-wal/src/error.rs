@@ -140,6 +140,9 @@ pub enum Damage {
     /// The file with the identity of the folder cannot be read.
     #[error("the identity of the folder cannot be read")]
     Identity,
+    /// The file with the number of starts cannot be read.
+    #[error("the number of starts of the folder cannot be read")]
+    Starts,
     /// The folder was in use, and has no log.
     #[error("the folder was in use and its log is missing")]
     MissingLog,

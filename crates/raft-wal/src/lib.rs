@@ -68,6 +68,7 @@ mod segment;
 #[cfg(any(test, feature = "testing"))]
 pub mod sim;
 mod snapshots;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod wal;
@@ -88,5 +89,6 @@ pub use snapshots::{
     LatestSnapshot, SnapshotError, SnapshotPart, SnapshotReader, SnapshotStore, SnapshotWriter,
     StoredSnapshot,
 };
+pub use starts::Incarnation;
 pub use wal::{QueueFill, QueueFull, Wal};
 pub use write::{Sync, Write};

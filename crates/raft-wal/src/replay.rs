@@ -15,6 +15,7 @@ use raft_core::{Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMe
 use crate::error::Damage;
 use crate::format::{GroupState, Record};
 use crate::group::{Group, Place};
+use crate::starts::Incarnation;
 
 /// What a log had when it was opened. All of it is durable.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +25,8 @@ pub struct Recovered {
     /// The write that a crash had cut short, if there was one. Nobody was ever
     /// told that it was durable.
     pub torn_tail: Option<TornTail>,
+    /// Which folder it is, and how often it was opened.
+    pub incarnation: Incarnation,
 }
 
 impl Recovered {

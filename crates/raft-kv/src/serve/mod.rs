@@ -5,7 +5,6 @@
 //! address or a folder is found before anything runs, and said in a sentence.
 
 mod http;
-mod incarnation;
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +24,6 @@ use crate::server::{ClientLimits, serve_clients};
 
 use http::router;
 pub use http::{ProgressRow, StatusPage};
-pub use incarnation::IncarnationError;
 
 /// How often a node looks whether its replica still runs.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -72,9 +70,6 @@ pub enum ServeError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Data(#[from] WalLogStoreError),
-    /// The number of starts cannot be kept.
-    #[error(transparent)]
-    Incarnation(#[from] IncarnationError),
     /// The replica cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -118,11 +113,9 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
     let folder = config.data.join("log");
     let options = WalLogStoreOptions::new(config.cluster_id, id);
     let log = WalLogStore::open(&folder, options)?;
-    // The log's lock makes sure that nobody else counts at the same time.
-    let incarnation = incarnation::next(&config.data)?;
     let transport = TcpTransport::bind(TcpTransportConfig {
         peers: config.peers,
-        ..TcpTransportConfig::new(id, config.cluster_id, incarnation, config.listen_peer)
+        ..TcpTransportConfig::of(&log, config.listen_peer)
     })
     .await?;
     let raft = Raft::start(config.raft, state_machine(), log, transport).await?;

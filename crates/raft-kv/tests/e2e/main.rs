@@ -1,6 +1,8 @@
 //! The program as its users meet it: processes, sockets, folders and a published
 //! client.
 
+#[cfg(unix)]
+mod disk;
 mod refusals;
 mod service;
 mod support;

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 /// How long a client waits for a reply: longer than a server tries for one.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-async fn connect(address: SocketAddr) -> redis::RedisResult<MultiplexedConnection> {
+pub(crate) async fn connect(address: SocketAddr) -> redis::RedisResult<MultiplexedConnection> {
     let config = redis::AsyncConnectionConfig::new()
         .set_connection_timeout(Some(Duration::from_secs(2)))
         .set_response_timeout(Some(PATIENCE));
@@ -57,7 +57,7 @@ async fn write_until_stopped(
     acknowledged
 }
 
-async fn assert_readable(address: SocketAddr, keys: &[String]) {
+pub(crate) async fn assert_readable(address: SocketAddr, keys: &[String]) {
     let mut connection = connect(address).await.unwrap();
     for keys in keys.chunks(500) {
         let values: Vec<Option<u64>> = redis::cmd("MGET")

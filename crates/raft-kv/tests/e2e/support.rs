@@ -13,9 +13,9 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 /// How long a program or a server may take for anything.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_raft-kv").into()
 }
 

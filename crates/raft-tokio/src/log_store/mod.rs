@@ -14,6 +14,7 @@ use std::sync::Arc;
 use raft_core::{Entries, EntryId, HardState, LogIndex, Snapshot};
 
 pub use memory::MemoryLogStore;
+pub use raft_wal::Incarnation;
 pub use wal::{WalLogStore, WalLogStoreError, WalLogStoreOptions};
 
 /// What a store had when it was opened.

@@ -8,7 +8,7 @@
 //!
 //! - Owns: the log, the snapshot store's thread.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,8 +16,8 @@ use std::thread::JoinHandle;
 
 use raft_core::{EntryId, NodeId, Snapshot};
 use raft_wal::{
-    Identity, OpenError, ReadError, Recovered, SnapshotError, SnapshotStore, Sync, Wal, WalError,
-    WalOptions, Write,
+    Identity, Incarnation, OpenError, ReadError, Recovered, SnapshotError, SnapshotStore, Sync,
+    Wal, WalError, WalOptions, Write,
 };
 
 use super::{
@@ -59,6 +59,9 @@ impl WalLogStoreOptions {
 /// A log store on disk.
 #[derive(Debug)]
 pub struct WalLogStore {
+    folder: PathBuf,
+    options: WalLogStoreOptions,
+    incarnation: Incarnation,
     /// `None` once closed.
     wal: Option<Arc<Wal>>,
     stored: Recovered,
@@ -93,11 +96,29 @@ impl WalLogStore {
         let (wal, stored) = Wal::open(folder, identity, options.wal)?;
         let snapshots = SnapshotStore::open(folder, identity, GROUP, SNAPSHOTS_KEPT)?;
         Ok(Self {
+            folder: folder.to_owned(),
+            options,
+            incarnation: stored.incarnation,
             wal: Some(Arc::new(wal)),
             stored,
             snapshots,
             saver: None,
         })
+    }
+
+    /// Which folder it is, and how often it was opened.
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whose folder it is, and how it is written.
+    pub fn options(&self) -> &WalLogStoreOptions {
+        &self.options
     }
 }
 

@@ -122,6 +122,12 @@ pub trait Transport: Send + 'static {
         let _ = (id, address);
     }
 
+    /// `id` was removed from the cluster. It is forgotten, and nothing that comes
+    /// in its name is taken any more, until it is reached somewhere again.
+    fn remove_peer(&mut self, id: NodeId) {
+        self.set_peer(id, None);
+    }
+
     /// Stops delivering and closes every connection.
     fn stop(&mut self) {}
 }

@@ -43,7 +43,7 @@ pub(crate) const SEAL_BYTES: u64 = RECORD_HEADER_BYTES + 8 + TRAILER_BYTES;
 /// The most that a batch takes that only records durability, in bytes.
 pub(crate) const MARK_BYTES_MAX: u64 = 2 * SECTOR_BYTES + TRAILER_BYTES;
 /// What a disk writes as a whole, in bytes.
-const SECTOR_BYTES: u64 = 512;
+pub(crate) const SECTOR_BYTES: u64 = 512;
 /// Records begin at multiples of this.
 pub(crate) const ALIGNMENT: usize = 8;
 

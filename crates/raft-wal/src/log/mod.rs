@@ -36,6 +36,7 @@ use crate::options::WalOptions;
 use crate::recovery::{Found, SEGMENT_TMP, rewrite};
 use crate::replay::{Recovered, segments};
 use crate::segment::Stop;
+use crate::starts;
 use crate::write::{Sync, Write};
 
 pub(crate) use self::job::Job;
@@ -126,7 +127,7 @@ impl<F: Fs> Log<F> {
         let named = identity::check(&fs, data_dir, identity)?;
         let names = fs.list(&dir).attempt(Operation::List, &dir).map_err(io)?;
         let files = segments(&dir, &names);
-        let found = match (files.is_empty(), named) {
+        let mut found = match (files.is_empty(), named) {
             (true, identity::Named::Yes) => {
                 return Err(Stop::new(0, Damage::MissingLog)
                     .into_corruption(&dir)
@@ -157,6 +158,7 @@ impl<F: Fs> Log<F> {
         fs.sync_dir(&dir)
             .attempt(Operation::Sync, &dir)
             .map_err(io)?;
+        found.recovered.incarnation = starts::count(&fs, data_dir)?;
         if named == identity::Named::No {
             identity::write(&fs, data_dir, identity).map_err(io)?;
         }

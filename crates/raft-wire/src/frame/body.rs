@@ -253,6 +253,11 @@ fn pb_handshake(handshake: Handshake) -> pb::Handshake {
             ConnectionPurpose::Snapshot => pb::ConnectionPurpose::Snapshot,
         }
         .into(),
+        folder: handshake.folder.map(|id| {
+            let (id_high, id_low) = halves(id);
+            pb::Folder { id_high, id_low }
+        }),
+        process: handshake.process,
     }
 }
 
@@ -275,6 +280,10 @@ fn read_handshake(body: Bytes) -> Result<Handshake, WireError> {
         to: node_id("Handshake.to", handshake.to)?,
         incarnation: handshake.incarnation,
         purpose,
+        folder: handshake
+            .folder
+            .map(|folder| of_halves(folder.id_high, folder.id_low)),
+        process: handshake.process,
     })
 }
 
@@ -302,6 +311,9 @@ fn pb_handshake_reply(reply: HandshakeReply) -> PbHandshakeReply {
         HandshakeRejection::StaleIncarnation => {
             PbHandshakeReply::StaleIncarnation(pb::StaleIncarnation {})
         }
+        HandshakeRejection::OtherFolder => PbHandshakeReply::OtherFolder(pb::OtherFolder {}),
+        HandshakeRejection::Twin => PbHandshakeReply::Twin(pb::Twin {}),
+        HandshakeRejection::Removed => PbHandshakeReply::Removed(pb::Removed {}),
     }
 }
 
@@ -321,6 +333,9 @@ fn read_handshake_reply(body: Bytes) -> Result<HandshakeReply, WireError> {
         Some(PbHandshakeReply::StaleIncarnation(pb::StaleIncarnation {})) => {
             HandshakeRejection::StaleIncarnation
         }
+        Some(PbHandshakeReply::OtherFolder(pb::OtherFolder {})) => HandshakeRejection::OtherFolder,
+        Some(PbHandshakeReply::Twin(pb::Twin {})) => HandshakeRejection::Twin,
+        Some(PbHandshakeReply::Removed(pb::Removed {})) => HandshakeRejection::Removed,
         None => {
             return Err(WireError::Absent {
                 field: "HandshakeReply.reply",

@@ -153,6 +153,12 @@ pub struct Handshake {
     pub incarnation: u64,
     /// What the connection is for.
     pub purpose: ConnectionPurpose,
+    /// The data folder of the sender, a number that was drawn when it was made,
+    /// if it keeps one.
+    pub folder: Option<u128>,
+    /// Drawn at random by the sender's process, so that two processes which were
+    /// started with copies of one folder can be told apart.
+    pub process: u64,
 }
 
 /// What a connection is for.
@@ -199,6 +205,21 @@ pub enum HandshakeRejection {
     /// A later start of the same server has connected already.
     #[error("a later start of this node has connected already; stop one of the two")]
     StaleIncarnation,
+    /// The server has connected before, with another data folder.
+    #[error(
+        "this node is known with another data folder; start it with that one, or remove it \
+         from the cluster and add a node with a new id"
+    )]
+    OtherFolder,
+    /// Another process has connected that uses the same data folder, or a copy.
+    #[error(
+        "another process runs with this node's data folder or a copy of it; stop the one that \
+         was started with the copy"
+    )]
+    Twin,
+    /// The server was removed from the cluster.
+    #[error("this node was removed from the cluster; stop it, and add another one with a new id")]
+    Removed,
 }
 
 /// Announces a snapshot.

@@ -92,6 +92,22 @@ pub struct Handshake {
     /// What the connection is for.
     #[prost(enumeration = "ConnectionPurpose", tag = "7")]
     pub purpose: i32,
+    /// The sender's data folder, if it keeps one.
+    #[prost(message, optional, tag = "8")]
+    pub folder: ::core::option::Option<Folder>,
+    /// Drawn at random by the sender's process.
+    #[prost(fixed64, tag = "9")]
+    pub process: u64,
+}
+/// A data folder, as it was made once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Folder {
+    /// The upper half of the folder's id.
+    #[prost(fixed64, tag = "1")]
+    pub id_high: u64,
+    /// The lower half of the folder's id.
+    #[prost(fixed64, tag = "2")]
+    pub id_low: u64,
 }
 /// The connection may be used.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -123,11 +139,20 @@ pub struct VersionMismatch {
 /// A later start of the same server has connected already.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StaleIncarnation {}
+/// The server is known with another data folder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OtherFolder {}
+/// The same folder is in use by another process.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Twin {}
+/// The server was removed from the cluster.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Removed {}
 /// Answers a handshake.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HandshakeReply {
     /// Yes, or why not.
-    #[prost(oneof = "handshake_reply::Reply", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "handshake_reply::Reply", tags = "1, 2, 3, 4, 5, 6, 7, 8")]
     pub reply: ::core::option::Option<handshake_reply::Reply>,
 }
 /// Nested message and enum types in `HandshakeReply`.
@@ -150,6 +175,15 @@ pub mod handshake_reply {
         /// A later start of the same server has connected already.
         #[prost(message, tag = "5")]
         StaleIncarnation(super::StaleIncarnation),
+        /// The server is known with another data folder.
+        #[prost(message, tag = "6")]
+        OtherFolder(super::OtherFolder),
+        /// The same folder is in use by another process.
+        #[prost(message, tag = "7")]
+        Twin(super::Twin),
+        /// The server was removed from the cluster.
+        #[prost(message, tag = "8")]
+        Removed(super::Removed),
     }
 }
 /// Announces a snapshot. Its data follows in chunks, from where the receiver

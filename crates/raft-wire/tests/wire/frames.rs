@@ -47,16 +47,27 @@ fn handshake() -> impl Strategy<Value = Handshake> {
         Just(ConnectionPurpose::Snapshot),
     ];
     let nodes = (support::node_id(), support::node_id());
-    (any::<u32>(), any::<u128>(), nodes, number(), purpose).prop_map(
-        |(protocol_version, cluster_id, (from, to), incarnation, purpose)| Handshake {
-            protocol_version,
-            cluster_id,
-            from,
-            to,
-            incarnation,
-            purpose,
-        },
+    let folder = (any::<Option<u128>>(), any::<u64>());
+    (
+        any::<u32>(),
+        any::<u128>(),
+        nodes,
+        number(),
+        purpose,
+        folder,
     )
+        .prop_map(
+            |(protocol_version, cluster_id, (from, to), incarnation, purpose, folder)| Handshake {
+                protocol_version,
+                cluster_id,
+                from,
+                to,
+                incarnation,
+                purpose,
+                folder: folder.0,
+                process: folder.1,
+            },
+        )
 }
 
 fn handshake_reply() -> impl Strategy<Value = HandshakeReply> {
@@ -65,6 +76,9 @@ fn handshake_reply() -> impl Strategy<Value = HandshakeReply> {
         support::node_id().prop_map(|theirs| HandshakeRejection::WrongNode { theirs }),
         any::<u32>().prop_map(|theirs| HandshakeRejection::VersionMismatch { theirs }),
         Just(HandshakeRejection::StaleIncarnation),
+        Just(HandshakeRejection::OtherFolder),
+        Just(HandshakeRejection::Twin),
+        Just(HandshakeRejection::Removed),
     ];
     prop_oneof![
         Just(HandshakeReply::Welcome),

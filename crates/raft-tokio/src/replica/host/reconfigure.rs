@@ -88,7 +88,7 @@ impl ReplicaHost {
             let is_due = *at <= now;
             // In a joint configuration whoever leaves is needed until the end.
             if is_due && !node.membership().contains(*id) {
-                transport.set_peer(*id, None);
+                transport.remove_peer(*id);
                 return false;
             }
             true

@@ -4,9 +4,13 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use raft_core::NodeId;
+use raft_wal::Incarnation;
+
+use crate::log_store::{WalLogStore, WalLogStoreOptions};
 
 /// How a [`TcpTransport`](super::TcpTransport) listens, connects and limits.
 #[derive(Clone, Debug)]
@@ -18,6 +22,17 @@ pub struct TcpTransportConfig {
     /// Grows with every start of this server, so that its peers can tell it
     /// from an earlier self.
     pub incarnation: u64,
+    /// The data folder of this server, a number that was drawn when it was made.
+    /// Peers remember it, and let nobody in who comes under the same id with
+    /// another folder, or with a copy of this one. `None` for a server that
+    /// keeps nothing.
+    pub folder_id: Option<u128>,
+    /// The file in which this server remembers its peers' folders; made if it is
+    /// not there. `None` remembers them until a restart.
+    pub peers_file: Option<PathBuf>,
+    /// Drawn at random: two processes that were started with copies of one folder
+    /// are told apart by it.
+    pub process: u64,
     /// Where to listen. Port 0 takes any that is free.
     pub listen: SocketAddr,
     /// The other servers, each as `host:port`. Names are looked up anew for
@@ -64,12 +79,31 @@ pub struct TcpTransportConfig {
 }
 
 impl TcpTransportConfig {
-    /// A server without peers and with the default limits.
+    /// A server without peers and with the default limits, whose identity is that
+    /// of the folder in which it keeps its log.
+    pub fn of(log: &WalLogStore, listen: SocketAddr) -> Self {
+        let Incarnation { folder_id, start } = log.incarnation();
+        let WalLogStoreOptions {
+            cluster_id,
+            node_id,
+            ..
+        } = *log.options();
+        Self {
+            folder_id: Some(folder_id),
+            peers_file: Some(log.folder().join("PEERS")),
+            ..Self::new(node_id, cluster_id, start, listen)
+        }
+    }
+
+    /// A server without peers and with the default limits, which keeps no folder.
     pub fn new(node_id: NodeId, cluster_id: u128, incarnation: u64, listen: SocketAddr) -> Self {
         Self {
             node_id,
             cluster_id,
             incarnation,
+            folder_id: None,
+            peers_file: None,
+            process: crate::config::process_seed(node_id),
             listen,
             peers: Vec::new(),
             frame_bytes_max: 64 << 20,

@@ -1,10 +1,11 @@
 //! # Who may connect
 //!
 //! The first frame each way: the one who connects says which cluster it belongs
-//! to, who it is, which start of itself it is and whom it means; the other one
-//! says welcome, or why not. Until then frames are short and time is limited.
+//! to, who it is, which data folder it has, which start of itself it is and whom
+//! it means; the other one says welcome, or why not. Until then frames are short and time is limited.
 
 use std::io;
+use std::sync::Arc;
 
 use raft_core::NodeId;
 use raft_wire::frame::{
@@ -13,10 +14,11 @@ use raft_wire::frame::{
 };
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use super::TcpTransportConfig;
-use super::seats::Seats;
+use super::acquaintances::{Acquaintances, News};
+use super::seats::{Seats, Ticket};
 use super::stream::{FrameReader, FrameWriter, StreamError, framed};
 
 /// A connection that the other side agreed to.
@@ -30,8 +32,14 @@ pub(super) struct Guest {
     pub(super) peer: NodeId,
     pub(super) purpose: ConnectionPurpose,
     pub(super) connection: Connection,
-    /// Cancelled when the peer opens another one for the same purpose.
-    pub(super) replaced: CancellationToken,
+    pub(super) ticket: Ticket,
+}
+
+/// Whom this server lets in.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) acquaintances: Arc<Acquaintances>,
+    pub(super) seats: Seats,
 }
 
 /// Why there is no connection to a peer.
@@ -89,6 +97,8 @@ pub(super) async fn open(
         to: peer,
         incarnation: config.incarnation,
         purpose,
+        folder: config.folder_id,
+        process: config.process,
     };
     connection.write(&Frame::Handshake(handshake)).await?;
     match connection
@@ -107,7 +117,7 @@ pub(super) async fn open(
 /// Lets somebody in, or tells why not.
 pub(super) async fn greet(
     config: &TcpTransportConfig,
-    seats: &Seats,
+    door: &Door,
     socket: TcpStream,
 ) -> Result<Guest, GreetError> {
     let mut connection = Connection::new(config, socket).map_err(StreamError::from)?;
@@ -118,13 +128,8 @@ pub(super) async fn greet(
     else {
         return Err(StreamError::Unexpected.into());
     };
-    let admitted = examine(config, &handshake).and_then(|()| {
-        seats
-            .take(handshake.from, handshake.incarnation, handshake.purpose)
-            .map_err(|_| HandshakeRejection::StaleIncarnation)
-    });
-    match admitted {
-        Ok(replaced) => {
+    match door.admit(config, &handshake).await {
+        Ok(ticket) => {
             let welcome = Frame::HandshakeReply(HandshakeReply::Welcome);
             connection.write(&welcome).await?;
             connection.reader.set_limits(FrameLimits {
@@ -134,7 +139,7 @@ pub(super) async fn greet(
                 peer: handshake.from,
                 purpose: handshake.purpose,
                 connection,
-                replaced,
+                ticket,
             })
         }
         Err(rejection) => {
@@ -145,6 +150,31 @@ pub(super) async fn greet(
                 rejection,
             })
         }
+    }
+}
+
+impl Door {
+    async fn admit(
+        &self,
+        config: &TcpTransportConfig,
+        handshake: &Handshake,
+    ) -> Result<Ticket, HandshakeRejection> {
+        examine(config, handshake)?;
+        self.acquaintances.check(handshake)?;
+        let ticket = self.seats.take(handshake)?;
+        if self.acquaintances.remember(handshake) == News::Some {
+            // Whoever is let in is known after a restart.
+            save(config.node_id, self.acquaintances.clone()).await;
+        }
+        Ok(ticket)
+    }
+}
+
+/// Writes down who is known. If that cannot be, it is known until a restart.
+pub(super) async fn save(node: NodeId, acquaintances: Arc<Acquaintances>) {
+    let saved = tokio::task::spawn_blocking(move || acquaintances.save()).await;
+    if let Ok(Err(error)) = saved {
+        warn!(%node, %error, "cannot write down which peers are known; look at the disk");
     }
 }
 

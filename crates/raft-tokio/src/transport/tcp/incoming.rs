@@ -15,8 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
-use super::handshake::{GreetError, Guest, greet};
-use super::seats::Seats;
+use super::handshake::{Door, GreetError, Guest, greet};
 use super::seldom::Seldom;
 use super::stream::{FrameReader, StreamError};
 use super::{GROUP, Scope, TcpTransportConfig, snapshot};
@@ -30,7 +29,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Incoming {
     pub(super) config: Arc<TcpTransportConfig>,
     pub(super) inbox: Inbox,
-    pub(super) seats: Seats,
+    pub(super) door: Door,
     /// How often somebody is complained about.
     pub(super) complaints: Seldom,
 }
@@ -68,7 +67,7 @@ pub(super) async fn accept_all(incoming: Incoming, listener: TcpListener, scope:
 impl Incoming {
     async fn serve(&self, socket: TcpStream, remote: SocketAddr) {
         let node = self.config.node_id;
-        let guest = match greet(&self.config, &self.seats, socket).await {
+        let guest = match greet(&self.config, &self.door, socket).await {
             Ok(guest) => guest,
             Err(error) => {
                 self.complain_about_stranger(remote, &error);
@@ -79,7 +78,7 @@ impl Incoming {
             peer,
             purpose,
             connection,
-            replaced,
+            ticket,
         } = guest;
         let served = async {
             match purpose {
@@ -93,7 +92,7 @@ impl Incoming {
                 _ => Err(StreamError::Unexpected),
             }
         };
-        match replaced.run_until_cancelled(served).await {
+        match ticket.replaced.run_until_cancelled(served).await {
             None => debug!(%node, %peer, "a newer connection of the peer took over"),
             Some(Ok(())) => info!(%node, %peer, ?purpose, "a peer disconnected"),
             Some(Err(StreamError::Io(error))) => {

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | limits and patience | `config.rs` |
 //! | bytes to frames | `stream.rs` |
-//! | who may connect | `handshake.rs`, `seats.rs` |
+//! | who may connect | `handshake.rs`, `acquaintances.rs`, `seats.rs` |
 //! | the way out | `outgoing.rs` |
 //! | the way in | `incoming.rs` |
 //! | snapshots, both ways | `snapshot.rs` |
@@ -18,9 +18,10 @@
 //! peers and the ends of snapshots into the replica's [`Inbox`].
 //!
 //! The transport carries what raft-wire encodes; servers prove who they are by
-//! cluster id, node id and incarnation, which keeps accidents out and not
-//! attackers.
+//! cluster id, node id, data folder and incarnation, which keeps accidents out and
+//! not attackers.
 
+mod acquaintances;
 mod config;
 mod handshake;
 mod incoming;
@@ -32,6 +33,7 @@ mod stream;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use raft_core::{Body, Message, NodeId, SnapshotOutcome};
@@ -39,6 +41,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::acquaintances::{Acquaintances, News};
+use self::handshake::{Door, save};
 use self::outgoing::PeerLink;
 use self::seats::Seats;
 use self::seldom::Seldom;
@@ -64,6 +68,7 @@ pub struct TcpTransport {
     inbox: Option<Inbox>,
     addresses: Vec<(NodeId, String)>,
     links: Vec<PeerLink>,
+    acquaintances: Arc<Acquaintances>,
     /// How often it is said that a server without an address is unreachable.
     strangers: Seldom,
 }
@@ -84,6 +89,17 @@ pub enum TransportError {
         /// The address.
         address: SocketAddr,
         /// What the operating system says.
+        source: io::Error,
+    },
+    /// The file in which peers are remembered cannot be read.
+    #[error(
+        "cannot read {}, where this node remembers which folder each peer has: {source}; \
+         if it is damaged, remove it while no peer was wiped or copied", path.display()
+    )]
+    Peers {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         source: io::Error,
     },
 }
@@ -109,7 +125,7 @@ impl TcpTransport {
     /// Listens, but serves nobody before it is started.
     ///
     /// # Errors
-    /// The address is taken or not ours.
+    /// The address is taken or not ours, or the file of the peers cannot be read.
     ///
     /// # Cancel safety
     /// If it is cancelled nothing stays open.
@@ -119,6 +135,12 @@ impl TcpTransport {
             io::ErrorKind::AddrInUse => TransportError::AddressInUse { address },
             _ => TransportError::CannotListen { address, source },
         };
+        let acquaintances = Acquaintances::open(config.peers_file.clone()).map_err(|source| {
+            TransportError::Peers {
+                path: config.peers_file.clone().unwrap_or_default(),
+                source,
+            }
+        })?;
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
         let mut transport = Self {
@@ -131,12 +153,14 @@ impl TcpTransport {
             inbox: None,
             addresses: Vec::new(),
             links: Vec::new(),
+            acquaintances: Arc::new(acquaintances),
             strangers: Seldom::new(),
             config: Arc::new(config),
         };
         let config = Arc::clone(&transport.config);
         for (id, address) in &config.peers {
-            transport.set_peer(*id, Some(address));
+            // Whoever left may still be among these.
+            transport.set_address(*id, Some(address));
         }
         Ok(transport)
     }
@@ -176,7 +200,10 @@ impl Transport for TcpTransport {
         let incoming = incoming::Incoming {
             config: Arc::clone(&self.config),
             inbox: inbox.clone(),
-            seats: Seats::default(),
+            door: Door {
+                acquaintances: Arc::clone(&self.acquaintances),
+                seats: Seats::default(),
+            },
             complaints: Seldom::new(),
         };
         self.scope
@@ -210,6 +237,35 @@ impl Transport for TcpTransport {
     }
 
     fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
+        if address.is_some() {
+            self.write_down(self.acquaintances.joined(id));
+        }
+        self.set_address(id, address);
+    }
+
+    fn remove_peer(&mut self, id: NodeId) {
+        self.write_down(self.acquaintances.left(id));
+        self.set_address(id, None);
+    }
+
+    fn stop(&mut self) {
+        self.scope.stop.cancel();
+        self.scope.tasks.close();
+        self.links.clear();
+        self.listener = None;
+        self.inbox = None;
+    }
+}
+
+impl TcpTransport {
+    fn write_down(&self, news: News) {
+        if news == News::Some && self.inbox.is_some() {
+            let saved = save(self.config.node_id, Arc::clone(&self.acquaintances));
+            self.scope.spawn(saved);
+        }
+    }
+
+    fn set_address(&mut self, id: NodeId, address: Option<&str>) {
         let known = self.addresses.iter().find(|(peer, _)| *peer == id);
         let unchanged = known.map(|(_, address)| address.as_str()) == address;
         if unchanged || id == self.config.node_id {
@@ -221,14 +277,6 @@ impl Transport for TcpTransport {
             self.addresses.push((id, address.to_owned()));
             self.connect(id, address);
         }
-    }
-
-    fn stop(&mut self) {
-        self.scope.stop.cancel();
-        self.scope.tasks.close();
-        self.links.clear();
-        self.listener = None;
-        self.inbox = None;
     }
 }
 

@@ -3,11 +3,16 @@
 //! Owns what is known about those who connected: the latest incarnation of each
 //! server, and its connection of each purpose. A server has one of each; when it
 //! opens another, the old one was lost without our noticing, and ends.
+//!
+//! Of those who have a data folder one process at a time has a seat: while its
+//! connection lives, another one was started with a copy of the folder. A machine
+//! that lost its power without our noticing keeps its seat until the connection
+//! counts as lost.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use raft_core::NodeId;
-use raft_wire::frame::ConnectionPurpose;
+use raft_wire::frame::{ConnectionPurpose, Handshake, HandshakeRejection};
 use tokio_util::sync::CancellationToken;
 
 /// How many servers are remembered. Far more than a cluster has; strangers who
@@ -24,34 +29,42 @@ pub(super) struct Seats {
 struct Seat {
     peer: NodeId,
     incarnation: u64,
-    connections: Vec<(ConnectionPurpose, CancellationToken)>,
+    process: u64,
+    connections: Vec<Seated>,
 }
 
-/// A later start of the same server was here before.
+/// A connection, which may have ended.
 #[derive(Debug)]
-pub(super) struct Stale;
+struct Seated {
+    purpose: ConnectionPurpose,
+    replaced: CancellationToken,
+    alive: Weak<()>,
+}
+
+/// The right to a connection, for as long as it lives.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    /// Cancelled when another connection takes this one's place.
+    pub(super) replaced: CancellationToken,
+    _alive: Arc<()>,
+}
 
 impl Seats {
-    /// Makes a new connection the current one of its purpose. Returns what is
-    /// cancelled when another one takes its place.
-    pub(super) fn take(
-        &self,
-        peer: NodeId,
-        incarnation: u64,
-        purpose: ConnectionPurpose,
-    ) -> Result<CancellationToken, Stale> {
+    /// Makes a new connection the current one of its purpose.
+    pub(super) fn take(&self, handshake: &Handshake) -> Result<Ticket, HandshakeRejection> {
         // Nothing in here panics half way, so poison is no reason to stop.
         let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = seats.iter().position(|seat| seat.peer == peer);
+        let known = seats.iter().position(|seat| seat.peer == handshake.from);
         let mut seat = match known {
             Some(at) => seats.remove(at),
             None => Seat {
-                peer,
-                incarnation,
+                peer: handshake.from,
+                incarnation: handshake.incarnation,
+                process: handshake.process,
                 connections: Vec::new(),
             },
         };
-        let answer = seat.admit(incarnation, purpose);
+        let answer = seat.admit(handshake);
         if seats.len() >= SEATS_MAX {
             seats.remove(0);
         }
@@ -62,25 +75,36 @@ impl Seats {
 }
 
 impl Seat {
-    fn admit(
-        &mut self,
-        incarnation: u64,
-        purpose: ConnectionPurpose,
-    ) -> Result<CancellationToken, Stale> {
-        if incarnation < self.incarnation {
-            return Err(Stale);
+    fn admit(&mut self, handshake: &Handshake) -> Result<Ticket, HandshakeRejection> {
+        if handshake.incarnation < self.incarnation {
+            return Err(HandshakeRejection::StaleIncarnation);
         }
-        let is_restarted = incarnation > self.incarnation;
-        self.incarnation = incarnation;
-        self.connections.retain(|(existing, replaced)| {
-            let is_outdated = is_restarted || *existing == purpose;
+        self.connections
+            .retain(|seated| seated.alive.strong_count() > 0);
+        let is_other = handshake.process != self.process;
+        if is_other && handshake.folder.is_some() && !self.connections.is_empty() {
+            return Err(HandshakeRejection::Twin);
+        }
+        let is_restarted = handshake.incarnation > self.incarnation;
+        self.incarnation = handshake.incarnation;
+        self.process = handshake.process;
+        self.connections.retain(|seated| {
+            let is_outdated = is_restarted || seated.purpose == handshake.purpose;
             if is_outdated {
-                replaced.cancel();
+                seated.replaced.cancel();
             }
             !is_outdated
         });
         let replaced = CancellationToken::new();
-        self.connections.push((purpose, replaced.clone()));
-        Ok(replaced)
+        let alive = Arc::new(());
+        self.connections.push(Seated {
+            purpose: handshake.purpose,
+            replaced: replaced.clone(),
+            alive: Arc::downgrade(&alive),
+        });
+        Ok(Ticket {
+            replaced,
+            _alive: alive,
+        })
     }
 }
