@@ -189,7 +189,7 @@ pub async fn run(options: BenchOptions) -> Result<BenchReport, BenchError> {
                     vec![cluster.client_addresses()[leader]],
                     "the leader of three nodes",
                 ),
-                Entrance::AllNodes => (cluster.client_addresses().to_vec(), "each of three nodes"),
+                Entrance::AllNodes => (cluster.client_addresses(), "each of three nodes"),
             };
             let phases = measure(&options, &addresses).await;
             cluster.stop().await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
+use hashbrown::hash_table::{Entry, OccupiedEntry};
 
 use super::operation::{Condition, Operation, SetReply};
 use super::pair::Pair;
@@ -93,7 +93,7 @@ impl Store {
             return false;
         }
         let found = Arc::make_mut(shard).find_entry(hash, |pair| pair.key() == key);
-        let removed = found.map(|slot| slot.remove()).is_ok();
+        let removed = found.map(OccupiedEntry::remove).is_ok();
         self.len -= usize::from(removed);
         removed
     }

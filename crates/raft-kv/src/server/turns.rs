@@ -63,13 +63,12 @@ impl Turns {
 
     /// Takes out the replies of the oldest turn, if it is known to be done.
     pub(super) fn take_done(&mut self) -> Option<Bytes> {
-        match self
-            .turns
-            .pop_front_if(|turn| matches!(turn, Turn::Done(_)))
-        {
-            Some(Turn::Done(replies)) => Some(replies),
-            _ => None,
-        }
+        let Turn::Done(replies) = self.turns.front_mut()? else {
+            return None;
+        };
+        let replies = std::mem::take(replies);
+        self.turns.pop_front();
+        Some(replies)
     }
 }
 

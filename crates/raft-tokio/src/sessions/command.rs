@@ -144,8 +144,8 @@ fn seal<const N: usize>(mut command: BytesMut, kind: u8, numbers: [u64; N]) -> B
         command.put_u8((number & 0x7f) as u8);
     }
     // At most three numbers of ten bytes, which fits above the kind.
-    let len = (command.len() - len_before) & 0x1f;
-    command.put_u8(kind | (len as u8) << KIND_BITS);
+    let len = u8::try_from(command.len() - len_before).unwrap_or(u8::MAX);
+    command.put_u8(kind | len << KIND_BITS);
     command.freeze()
 }
 

@@ -35,7 +35,6 @@ impl ReplicaHost {
     }
 
     pub(super) fn on_log_read(
-        &mut self,
         node: &mut Node,
         number: ReadNumber,
         result: Result<Entries, LogReadError>,

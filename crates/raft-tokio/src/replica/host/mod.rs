@@ -216,7 +216,7 @@ impl Host for ReplicaHost {
     fn on_event(&mut self, node: &mut Node, event: Event) {
         match event {
             Event::Written { sequence, result } => self.on_written(node, sequence, result),
-            Event::LogRead { number, result } => self.on_log_read(node, number, result),
+            Event::LogRead { number, result } => Self::on_log_read(node, number, result),
             Event::Compacted(result) => self.on_compacted(node, result),
             // The turn ends with a look at the reports.
             Event::Applied => {}

@@ -55,12 +55,11 @@ impl Terms {
         }
         // Nearly every look-up is at the end.
         let last = self.runs.back().filter(|run| run.first <= index);
-        let run = match last {
-            Some(last) => last,
-            None => {
-                let behind = self.runs.partition_point(|run| run.first <= index);
-                self.runs.get(behind.checked_sub(1)?)?
-            }
+        let run = if let Some(last) = last {
+            last
+        } else {
+            let behind = self.runs.partition_point(|run| run.first <= index);
+            self.runs.get(behind.checked_sub(1)?)?
         };
         Some(run.term)
     }
