@@ -17,7 +17,7 @@ const HEIGHT: f64 = 400.0;
 const TOP: f64 = 104.0;
 const BOTTOM: f64 = 330.0;
 const PANEL_WIDTH: f64 = 262.0;
-const PANEL_STARTS: [f64; 3] = [62.0, 392.0, 716.0];
+const PANEL_STARTS: [f64; 3] = [58.0, 384.0, 706.0];
 
 /// Colours go round if there are more workloads.
 const COLOURS: usize = 3;
@@ -27,6 +27,7 @@ text{font:12px system-ui,sans-serif;fill:#57606a}\
 .title{font-size:17px;font-weight:600;fill:#1f2328}\
 .panel{font-size:13px;font-weight:600;fill:#1f2328}\
 .value{font-size:11px;fill:#1f2328}\
+.note{paint-order:stroke;stroke:#ffffff;stroke-width:4px}\
 .card{fill:#ffffff;stroke:#d0d7de}.grid{stroke:#d8dee4}.axis{stroke:#8c959f}\
 .disk{stroke:#8c959f;stroke-dasharray:5 4}\
 .fill0{fill:#2563eb}.fill1{fill:#d97706}.fill2{fill:#059669}\
@@ -39,7 +40,7 @@ text{fill:#9198a1}.title,.panel,.value{fill:#f0f6fc}\
 .disk{stroke:#9198a1}\
 .fill0{fill:#60a5fa}.fill1{fill:#fbbf24}.fill2{fill:#34d399}\
 .line0{stroke:#60a5fa}.line1{stroke:#fbbf24}.line2{stroke:#34d399}\
-.open{fill:#0d1117}}";
+.open{fill:#0d1117}.note{stroke:#0d1117}}";
 
 /// A report that displays as SVG.
 pub(super) struct Plot<'a> {
@@ -93,8 +94,11 @@ impl<'a> Plot<'a> {
         write!(
             out,
             "<text class='title' x='24' y='34'>raft-kv: three nodes, every write synced on a quorum</text>\
-             <text x='24' y='55'>clients of {}; values of {} bytes; {} keys; {} requests at once each</text>",
-            report.entrance, report.value_bytes, report.keys, report.pipeline
+             <text x='24' y='55'>clients of {}; values of {} bytes; {} keys; {}</text>",
+            report.entrance,
+            report.value_bytes,
+            report.keys,
+            report.at_once()
         )?;
         for (number, workload) in self.workloads.iter().enumerate() {
             let x = WIDTH - 24.0 - 92.0 * count_of(self.workloads.len() - number);
@@ -218,17 +222,6 @@ impl<'a> Plot<'a> {
     fn latency(&self, out: &mut String, scale: &Scale) -> fmt::Result {
         let start = PANEL_STARTS[1];
         Self::panel(out, start, "Latency in ms: p50 ●, p99 ○", scale, logarithm)?;
-        if let Some(disk) = &self.report.disk {
-            let y = height(scale, ms(disk.p50_us).log10());
-            write!(
-                out,
-                "<line class='disk' x1='{start:.0}' x2='{:.0}' y1='{y:.1}' y2='{y:.1}'/>\
-                 <text x='{:.0}' y='{:.1}' text-anchor='end'>one sync of the disk, p50</text>",
-                start + PANEL_WIDTH,
-                start + PANEL_WIDTH,
-                y + 14.0
-            )?;
-        }
         for (group, &clients) in self.clients.iter().enumerate() {
             for (workload, phase) in self.phases(clients) {
                 let x = self.place(start, group, workload);
@@ -250,6 +243,17 @@ impl<'a> Plot<'a> {
                     self.workloads.len() - 1,
                 )),
                 clients,
+            )?;
+        }
+        if let Some(disk) = &self.report.disk {
+            let y = height(scale, ms(disk.p50_us).log10());
+            write!(
+                out,
+                "<line class='disk' x1='{start:.0}' x2='{:.0}' y1='{y:.1}' y2='{y:.1}'/>\
+                 <text class='note' x='{:.0}' y='{:.1}' text-anchor='end'>one sync of the disk, p50</text>",
+                start + PANEL_WIDTH,
+                start + PANEL_WIDTH,
+                y + 14.0
             )?;
         }
         Self::caption(out, start, "clients")

@@ -174,6 +174,13 @@ impl BenchReport {
         }
     }
 
+    pub(super) fn at_once(&self) -> String {
+        match self.pipeline {
+            1 => "one request at a time".to_owned(),
+            pipeline => format!("{pipeline} requests at a time"),
+        }
+    }
+
     /// The figures as a picture.
     pub fn to_svg(&self) -> String {
         Plot::of(self).to_string()
@@ -184,8 +191,11 @@ impl fmt::Display for BenchReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "clients of {}; values of {} bytes, {} keys, {} requests at once each",
-            self.entrance, self.value_bytes, self.keys, self.pipeline
+            "clients of {}; values of {} bytes, {} keys, {}",
+            self.entrance,
+            self.value_bytes,
+            self.keys,
+            self.at_once()
         )?;
         if let Some(disk) = &self.disk {
             writeln!(
