@@ -124,7 +124,7 @@ pub(crate) fn read<F: Fs>(
             let entries = entries.between(low, high.min(span.next));
             bytes = bytes.saturating_add(entries.encoded_bytes());
             found.append(entries);
-            if bytes >= job.bytes_max {
+            if bytes >= job.bytes_max && !found.is_empty() {
                 return Ok(found.limited_between(low, high, job.bytes_max));
             }
         }

@@ -111,7 +111,7 @@ fn who_lacks_old_entries_shares_one_read_and_then_has_them() {
         assert!(is_coming(view.entries(index(low), index(101), 300)));
     }
     assert_eq!(answer(&mut view), 1);
-    let found = view.entries(index(10), index(101), 300).unwrap();
+    let found = view.entries(index(10), index(101), 250).unwrap();
     assert_eq!(found, batch(1, 10, 4, 50));
     let found = view.entries(index(12), index(101), u64::MAX).unwrap();
     assert_eq!(found, batch(1, 12, 3, 50));
