@@ -33,6 +33,22 @@ async fn propose(leader: &Raft, count: u64) {
     }
 }
 
+/// Until a server has applied this many entries and keeps no more of them than it
+/// may.
+async fn holds_only_the_tail(raft: &Raft, applied: u64) {
+    let holds = raft.wait_for(|status| {
+        status.applied.get() > applied
+            && status.applied == status.last_index
+            && status.tail_entries <= TAIL_ENTRIES_MAX
+            && status.tail_bytes <= TAIL_BYTES_MAX
+    });
+    timeout(Duration::from_secs(60), holds)
+        .await
+        .expect("what is applied is let go")
+        .unwrap();
+    assert!(raft.status().tail_entries > 0);
+}
+
 /// A cluster whose leader has written far more than its tail holds while one
 /// follower, the last of the three, was cut off.
 async fn with_a_late_follower() -> (Cluster, Raft, Raft) {
@@ -41,18 +57,12 @@ async fn with_a_late_follower() -> (Cluster, Raft, Raft) {
     let late = cluster.follower().await;
     cluster.network().isolate(late.id());
     propose(&leader, 500).await;
-    leader
-        .wait_for(|status| status.tail_entries <= TAIL_ENTRIES_MAX)
-        .await
-        .unwrap();
-    let status = leader.status();
-    assert!(status.tail_bytes <= TAIL_BYTES_MAX, "{status:?}");
-    assert!(status.last_index.get() > 500, "{status:?}");
+    holds_only_the_tail(&leader, 500).await;
     (cluster, leader, late)
 }
 
 async fn has_caught_up(late: &Raft, leader: &Raft) {
-    let wanted = leader.status().applied;
+    let wanted = leader.read().await.unwrap();
     let reached = late.wait_for(|status| status.applied >= wanted);
     timeout(Duration::from_secs(60), reached)
         .await
@@ -106,10 +116,7 @@ async fn a_late_follower_catches_up_from_the_disk_and_holds_nobody_up() {
     assert_eq!(late.query("len").await.unwrap(), "530");
     assert_eq!(late.status().snapshot_index.get(), FIRST_SNAPSHOT);
     for raft in cluster.all() {
-        raft.wait_for(|status| status.tail_entries <= TAIL_ENTRIES_MAX)
-            .await
-            .unwrap();
-        assert!(raft.status().tail_bytes <= TAIL_BYTES_MAX);
+        holds_only_the_tail(&raft, 530).await;
     }
     // Nothing is read twice: each read begins where no earlier one did.
     let mut lows: Vec<_> = disk.asked_reads().iter().map(|read| read.low).collect();
@@ -181,15 +188,7 @@ async fn after_a_restart_memory_holds_the_tail_once_the_log_is_applied() {
     let id = leader.id().get();
     drop(leader);
     let again = cluster.restart(id).await;
-    again
-        .wait_for(|status| status.applied.get() > 500)
-        .await
-        .unwrap();
-    again
-        .wait_for(|status| status.tail_entries <= TAIL_ENTRIES_MAX)
-        .await
-        .unwrap();
-    assert!(again.status().tail_bytes <= TAIL_BYTES_MAX);
+    holds_only_the_tail(&again, 500).await;
     assert_eq!(again.query("len").await.unwrap(), "500");
 }
 
@@ -242,10 +241,7 @@ async fn a_late_follower_catches_up_from_the_segments_of_a_real_log() {
     for outcome in futures::future::join_all(commands).await {
         outcome.unwrap();
     }
-    leader
-        .wait_for(|status| status.tail_entries <= TAIL_ENTRIES_MAX)
-        .await
-        .unwrap();
+    holds_only_the_tail(&leader, 3000).await;
     network.heal();
     // Others are written meanwhile.
     propose(&leader, 100).await;
