@@ -122,8 +122,13 @@ pub trait Transport: Send + 'static {
         let _ = (id, address);
     }
 
+    /// `id` was added to the cluster, perhaps after it had been removed.
+    fn admit_peer(&mut self, id: NodeId) {
+        let _ = id;
+    }
+
     /// `id` was removed from the cluster. It is forgotten, and nothing that comes
-    /// in its name is taken any more, until it is reached somewhere again.
+    /// in its name is taken any more, until it is added again.
     fn remove_peer(&mut self, id: NodeId) {
         self.set_peer(id, None);
     }

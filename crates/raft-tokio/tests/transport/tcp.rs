@@ -561,7 +561,7 @@ async fn a_removed_node_is_told_so_until_it_is_a_member_again() {
     let address = server.transport.local_addr();
     expect_refused(address, started(7, 4, 91), removed).await;
 
-    server.transport.set_peer(node_id(2), Some("127.0.0.1:1"));
+    server.transport.admit_peer(node_id(2));
     expect_welcome(address, started(8, 1, 92)).await;
 }
 

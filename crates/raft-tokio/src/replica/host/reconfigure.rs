@@ -70,8 +70,13 @@ impl ReplicaHost {
         for single in &change.changes {
             let Some(id) = single.node_id else { continue };
             self.leaving.retain(|(leaving, _)| *leaving != id);
-            if single.change_type == ConfChangeType::RemoveNode && id != node.id() {
-                self.leaving.push((id, forget_at));
+            match single.change_type {
+                _ if id == node.id() => {}
+                ConfChangeType::RemoveNode => self.leaving.push((id, forget_at)),
+                ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => {
+                    self.transport.admit_peer(id);
+                }
+                ConfChangeType::UpdateNode => {}
             }
         }
         if is_removed(node) {

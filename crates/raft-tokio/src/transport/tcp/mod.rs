@@ -159,8 +159,7 @@ impl TcpTransport {
         };
         let config = Arc::clone(&transport.config);
         for (id, address) in &config.peers {
-            // Whoever left may still be among these.
-            transport.set_address(*id, Some(address));
+            transport.set_peer(*id, Some(address));
         }
         Ok(transport)
     }
@@ -237,15 +236,26 @@ impl Transport for TcpTransport {
     }
 
     fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
-        if address.is_some() {
-            self.write_down(self.acquaintances.joined(id));
+        let known = self.addresses.iter().find(|(peer, _)| *peer == id);
+        let unchanged = known.map(|(_, address)| address.as_str()) == address;
+        if unchanged || id == self.config.node_id {
+            return;
         }
-        self.set_address(id, address);
+        self.addresses.retain(|(peer, _)| *peer != id);
+        self.links.retain(|link| link.id() != id);
+        if let Some(address) = address {
+            self.addresses.push((id, address.to_owned()));
+            self.connect(id, address);
+        }
+    }
+
+    fn admit_peer(&mut self, id: NodeId) {
+        self.write_down(self.acquaintances.joined(id));
     }
 
     fn remove_peer(&mut self, id: NodeId) {
         self.write_down(self.acquaintances.left(id));
-        self.set_address(id, None);
+        self.set_peer(id, None);
     }
 
     fn stop(&mut self) {
@@ -262,20 +272,6 @@ impl TcpTransport {
         if news == News::Some && self.inbox.is_some() {
             let saved = save(self.config.node_id, Arc::clone(&self.acquaintances));
             self.scope.spawn(saved);
-        }
-    }
-
-    fn set_address(&mut self, id: NodeId, address: Option<&str>) {
-        let known = self.addresses.iter().find(|(peer, _)| *peer == id);
-        let unchanged = known.map(|(_, address)| address.as_str()) == address;
-        if unchanged || id == self.config.node_id {
-            return;
-        }
-        self.addresses.retain(|(peer, _)| *peer != id);
-        self.links.retain(|link| link.id() != id);
-        if let Some(address) = address {
-            self.addresses.push((id, address.to_owned()));
-            self.connect(id, address);
         }
     }
 }
