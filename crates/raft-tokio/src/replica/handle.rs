@@ -90,6 +90,19 @@ impl Raft {
     /// Starts a replica with what is in `log`, on the current runtime: reads the
     /// log back, restores the state machine, begins to listen.
     ///
+    /// ```no_run
+    /// # async fn example(machine: impl raft_tokio::StateMachine) -> Result<(), raft_tokio::StartError> {
+    /// use raft_tokio::{MemoryLogStore, MemoryNetwork, NodeId, RaftConfig, Raft, StateMachine};
+    ///
+    /// let id = NodeId::new(1).expect("1 is a node id");
+    /// let config = RaftConfig::new(id, vec![id]);
+    /// let transport = MemoryNetwork::new().join(id);
+    /// let raft = Raft::start(config, machine, MemoryLogStore::new(), transport).await?;
+    /// println!("node {} runs", raft.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The log or the snapshot cannot be read, or the configuration contradicts
     /// itself.
@@ -119,6 +132,14 @@ impl Raft {
     ///
     /// While nobody leads the query waits, at most `proposal_timeout`.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ReadError> {
+    /// let answer = raft.query("balance of alice").await?;
+    /// println!("{answer:?}, and nothing older");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// No leader confirmed it in time, or the replica has stopped. Queries
     /// change nothing, so they may be tried again.
@@ -138,6 +159,15 @@ impl Raft {
     /// and [`lease_reads`](crate::RaftConfig::lease_reads) is set on all of them
     /// or on none. The clock is a monotonic one, never the time of day.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ReadError> {
+    /// // Mostly without a message to anybody, if this replica leads.
+    /// let answer = raft.query_lease("balance of alice").await?;
+    /// println!("{answer:?}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`query`](Self::query).
     ///
@@ -155,6 +185,16 @@ impl Raft {
     /// The age is measured from when a quorum was asked, so it is an upper
     /// bound however slow the network is. Answers of one replica never go back
     /// in time; those of several may.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ReadError> {
+    /// use std::time::Duration;
+    ///
+    /// let answer = raft.query_stale("balance of alice", Duration::from_secs(2)).await?;
+    /// println!("{answer:?}, two seconds old at most");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`query`](Self::query). Without a leader, an answer that is young
@@ -182,6 +222,14 @@ impl Raft {
     /// was committed when this was called, and returns how far it is. What is
     /// read from the state machine's own data after that is linearizable.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ReadError> {
+    /// let index = raft.read().await?;
+    /// println!("what was committed is applied here, up to {index}");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`query`](Self::query).
     ///
@@ -193,6 +241,14 @@ impl Raft {
 
     /// Like [`read`](Self::read), by the lease of the leader: see
     /// [`query_lease`](Self::query_lease).
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ReadError> {
+    /// raft.read_lease().await?;
+    /// // Look at what the state machine shares with you.
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`query`](Self::query).
@@ -231,6 +287,16 @@ impl Raft {
 
     /// Hands leadership to `to`, and waits until it leads. Only on the leader.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, two: raft_tokio::NodeId) -> Result<(), raft_tokio::TransferError> {
+    /// match raft.transfer_leadership(two).await {
+    ///     Ok(()) => println!("node {two} leads"),
+    ///     Err(error) => println!("it did not happen: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// `to` was not elected within an election timeout, or cannot be.
     ///
@@ -249,6 +315,14 @@ impl Raft {
     /// Campaigns now instead of after an election timeout. With `lease_reads`,
     /// nothing happens while a leader is known: it may have a lease.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::Stopped> {
+    /// raft.campaign().await?;
+    /// raft.wait_for(|status| status.is_leader()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The replica has stopped.
     ///
@@ -261,6 +335,15 @@ impl Raft {
     /// Takes a snapshot and compacts the log, without waiting for the policy.
     /// [`ReplicaStatus::snapshot_index`] shows when it is done.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::Stopped> {
+    /// let before = raft.status().snapshot_index;
+    /// raft.snapshot().await?;
+    /// raft.wait_for(|status| status.snapshot_index > before).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The replica has stopped.
     ///
@@ -271,6 +354,13 @@ impl Raft {
     }
 
     /// Tells the transport where `id` is reached from now on; `None` forgets it.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, two: raft_tokio::NodeId) -> Result<(), raft_tokio::Stopped> {
+    /// raft.set_peer(two, Some("10.0.0.2:7000".to_owned())).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The replica has stopped.
@@ -289,12 +379,30 @@ impl Raft {
     }
 
     /// What the replica is doing, as of the last tick or change of leader.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), std::convert::Infallible> {
+    /// let status = raft.status();
+    /// println!("{:?} in term {}, applied {}", status.role, status.term, status.applied);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn status(&self) -> ReplicaStatus {
         self.inner.status.borrow().clone()
     }
 
     /// Follows what the replica is doing. While somebody watches, the status is
     /// brought up to date with every turn of the loop.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), std::convert::Infallible> {
+    /// let mut status = raft.watch();
+    /// while status.changed().await.is_ok() {
+    ///     println!("leader: {:?}", status.borrow_and_update().leader);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn watch(&self) -> watch::Receiver<ReplicaStatus> {
         self.inner.status.subscribe()
     }
@@ -343,6 +451,15 @@ impl Raft {
     }
 
     /// Whether the replica is alive and of use, and why not.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), std::convert::Infallible> {
+    /// for reason in raft.health().reasons {
+    ///     println!("not ready: {reason}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn health(&self) -> Health {
         self.inner.status.borrow().health()
     }
@@ -354,6 +471,14 @@ impl Raft {
     /// is done. Idempotent.
     ///
     /// Without this, the replica stops when the last handle is dropped, at once.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), std::convert::Infallible> {
+    /// let stopped = raft.shutdown().await;
+    /// println!("{stopped}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     /// Dropped while it waits, the replica stops all the same.

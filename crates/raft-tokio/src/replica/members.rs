@@ -37,6 +37,17 @@ impl Raft {
     /// left again. Only on the leader. The methods below are made of this one,
     /// and safer.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, four: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// use raft_tokio::{ConfChange, ConfChangeType};
+    ///
+    /// let change = ConfChange::single(ConfChangeType::AddLearnerNode, four);
+    /// let members = raft.change_membership(change).await?;
+    /// println!("learners: {:?}", members.learners);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The change is refused or impossible, or its outcome is unknown.
     ///
@@ -80,6 +91,13 @@ impl Raft {
     /// Waits until a learner has caught up, and gives it a vote. Only on the
     /// leader. [`ReplicaStatus::progress`] shows how far it is.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, four: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// raft.promote(four).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ChangeMembershipError::NotCaughtUp`] after `catch_up_timeout`,
     /// [`ChangeMembershipError::AlreadyVoter`],
@@ -96,6 +114,14 @@ impl Raft {
     /// Removes a server. Only on the leader, which may remove itself: it then
     /// stops leading.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, three: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// let members = raft.remove(three).await?;
+    /// println!("{} voters are left", members.voters.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ChangeMembershipError::NotMember`], or as for
     /// [`change_membership`](Self::change_membership).
@@ -108,6 +134,14 @@ impl Raft {
 
     /// Waits until the learner `new` has caught up, and puts it in the place of
     /// `old`, in one step through a joint configuration. Only on the leader.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, three: raft_tokio::NodeId, four: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// raft.add_learner(four, Some("10.0.0.4:7000".to_owned())).await?;
+    /// raft.replace(three, four).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`promote`](Self::promote) and [`remove`](Self::remove).
@@ -129,6 +163,14 @@ impl Raft {
     /// the leader. Addresses that the transports do not know have to be given
     /// before, by [`add_learner`](Self::add_learner) or
     /// [`set_peer`](Self::set_peer).
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// let voters: Vec<NodeId> = [1, 2, 5].into_iter().filter_map(NodeId::new).collect();
+    /// raft.set_members(&voters, &[]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`promote`](Self::promote). New learners then stay.

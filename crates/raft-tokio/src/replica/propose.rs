@@ -153,6 +153,20 @@ impl Raft {
     ///
     /// While nobody leads the command waits, at most `proposal_timeout`.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ProposeError> {
+    /// let applied = match raft.propose("increment").await {
+    ///     Ok(applied) => applied,
+    ///     // It did not happen, and may be proposed again.
+    ///     Err(error) if error.is_retryable() => raft.propose("increment").await?,
+    ///     // It may have happened, or never can.
+    ///     Err(error) => return Err(error),
+    /// };
+    /// println!("{:?} at {}", applied.reply, applied.index);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ProposeError::is_retryable`] says whether it certainly did not happen
     /// and may be tried again; [`ProposeError::is_indeterminate`] whether it may
@@ -235,6 +249,16 @@ impl Raft {
     /// On the leader they become one append, unless there is no room for all;
     /// then each that has none is refused.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ProposeError> {
+    /// let commands = vec!["one".into(), "two".into()];
+    /// for outcome in raft.propose_batch(commands).await {
+    ///     println!("{:?}", outcome?.reply);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// One result per command, as for [`propose`](Self::propose): each is its
     /// own proposal, and one may be refused where another is applied.
@@ -284,6 +308,18 @@ impl Raft {
     /// Proposes a command only if this server leads in `term` when it takes it,
     /// for callers whose command rests on what they saw as that leader.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ProposeError> {
+    /// let term = raft.status().term;
+    /// // What is proposed rests on what this leader has seen.
+    /// match raft.propose_in_term(term, "grant the lock to alice").await {
+    ///     Ok(applied) => println!("applied at {}", applied.index),
+    ///     Err(error) => println!("look again: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ProposeError::OtherTerm`] if it does not; else as for
     /// [`propose`](Self::propose). It is never passed on.
@@ -310,6 +346,16 @@ impl Raft {
 
     /// Proposes a command with a deadline of its own, which is exact and may be
     /// shorter than `proposal_timeout`. A longer one does not prolong that.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ProposeError> {
+    /// use std::time::Duration;
+    ///
+    /// let applied = raft.propose_timeout("increment", Duration::from_millis(250)).await?;
+    /// println!("{:?}", applied.reply);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// When the deadline passes, [`ProposeError::NotLeader`] or
