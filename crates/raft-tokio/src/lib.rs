@@ -18,6 +18,7 @@ mod config;
 mod error;
 mod event_loop;
 pub mod log_store;
+mod metrics;
 mod node;
 mod replica;
 pub mod sessions;
@@ -37,6 +38,7 @@ pub use error::{
     ChangeMembershipError, NotTaken, ProposeError, ReadError, StartError, TransferError,
 };
 pub use log_store::{LogStore, MemoryLogStore, WalLogStore, WalLogStoreError, WalLogStoreOptions};
+pub use metrics::{Metric, MetricKind};
 pub use node::{ApplyConfChangeError, Node, NodeProposeError, Readys, SharedStorage};
 pub use raft_core::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, EntryId, Flow,

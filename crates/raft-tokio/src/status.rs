@@ -41,6 +41,9 @@ pub struct ReplicaStatus {
     pub progress: Vec<(NodeId, ProgressState)>,
     /// How often another leader was seen since the start.
     pub leader_changes: u64,
+    /// How many proposals were refused, or ended with an unknown outcome, since
+    /// the start.
+    pub proposals_failed: u64,
     /// How long the oldest write that is not done has been on its way to the
     /// disk, in steps of a tick.
     pub disk_lag: Duration,
@@ -147,6 +150,7 @@ impl ReplicaStatus {
             transferee: None,
             progress: Vec::new(),
             leader_changes: 0,
+            proposals_failed: 0,
             disk_lag: Duration::ZERO,
             disk_stalled: false,
             overloaded: false,

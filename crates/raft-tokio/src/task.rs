@@ -138,7 +138,7 @@ impl TaskControl {
                 }
                 Err(panic) => {
                     let text = panic_text(panic.as_ref());
-                    tracing::error!(panic = %text, "the event loop panicked");
+                    tracing::error!(error = %text, "the event loop panicked");
                     control.set_reason(StopReason::Panicked(text));
                 }
             }

@@ -5,18 +5,17 @@
 //! and changes nothing.
 
 use std::fmt::Write;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use raft_tokio::{ConfState, Flow, Health, NodeId, ReplicaStatus};
+use raft_tokio::{ConfState, Flow, Health, MetricKind, NodeId, ReplicaStatus};
 use serde::{Deserialize, Serialize};
 
 use crate::replica::{ReplicaBackend, role_name};
-use crate::units::whole_ms;
 
 /// What a node says that has nothing to complain of.
 const FINE: &str = "ok\n";
@@ -164,117 +163,63 @@ async fn metrics(State(backend): State<ReplicaBackend>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
 
-/// The names follow etcd's, with `raft` in the place of `etcd_server`.
+/// What the replica says of itself, and what this service adds.
 fn metrics_text(backend: &ReplicaBackend) -> String {
     let status = backend.status();
     let counts = backend.counts();
-    let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let own = [
+        (
+            "raft_kv_writes_pending",
+            "Batches of writes of this node's clients under way.",
+            MetricKind::Gauge,
+            count(&counts.writes_pending),
+        ),
+        (
+            "raft_kv_writes_failed_total",
+            "Batches of writes of this node's clients that failed.",
+            MetricKind::Counter,
+            count(&counts.writes_failed),
+        ),
+        (
+            "raft_kv_reads_pending",
+            "Batches of reads of this node's clients under way.",
+            MetricKind::Gauge,
+            count(&counts.reads_pending),
+        ),
+        (
+            "raft_kv_reads_failed_total",
+            "Batches of reads of this node's clients that failed.",
+            MetricKind::Counter,
+            count(&counts.reads_failed),
+        ),
+    ];
     let mut text = String::new();
-    let mut put = |name: &str, kind: &str, help: &str, value: u64| {
+    let mut latest = "";
+    let metrics = status.metrics();
+    let of_replica = metrics.iter().map(|metric| {
+        (
+            metric.name,
+            metric.help,
+            metric.kind,
+            metric.value,
+            metric.to,
+        )
+    });
+    let of_service = own
+        .into_iter()
+        .map(|(name, help, kind, value)| (name, help, kind, value, None));
+    for (name, help, kind, value, to) in of_replica.chain(of_service) {
         // Writing to a string cannot fail.
-        let _ = write!(
-            text,
-            "# HELP raft_{name} {help}\n# TYPE raft_{name} {kind}\nraft_{name} {value}\n"
-        );
-    };
-    put(
-        "has_leader",
-        "gauge",
-        "Whether a leader is known.",
-        status.leader.is_some().into(),
-    );
-    put(
-        "is_leader",
-        "gauge",
-        "Whether this node leads.",
-        status.is_leader().into(),
-    );
-    put(
-        "is_learner",
-        "gauge",
-        "Whether this node is a learner.",
-        status.conf_state.learners.contains(&status.id).into(),
-    );
-    put(
-        "leader_changes_seen_total",
-        "counter",
-        "Changes of leader seen since the start.",
-        status.leader_changes,
-    );
-    put("term", "gauge", "The current term.", status.term.get());
-    put(
-        "proposals_committed_total",
-        "gauge",
-        "The last index known to be committed.",
-        status.commit.get(),
-    );
-    put(
-        "proposals_applied_total",
-        "gauge",
-        "The last index that was applied.",
-        status.applied.get(),
-    );
-    put(
-        "proposals_pending",
-        "gauge",
-        "Batches of writes of this node's clients under way.",
-        count(&counts.writes_pending),
-    );
-    put(
-        "proposals_failed_total",
-        "counter",
-        "Batches of writes of this node's clients that failed.",
-        count(&counts.writes_failed),
-    );
-    put(
-        "read_indexes_pending",
-        "gauge",
-        "Batches of reads of this node's clients under way.",
-        count(&counts.reads_pending),
-    );
-    put(
-        "read_indexes_failed_total",
-        "counter",
-        "Batches of reads of this node's clients that failed.",
-        count(&counts.reads_failed),
-    );
-    put(
-        "disk_lag_milliseconds",
-        "gauge",
-        "How long the oldest write has been on its way to the disk.",
-        whole_ms(status.disk_lag),
-    );
-    put(
-        "log_first_index",
-        "gauge",
-        "The first index in the log.",
-        status.first_index.get(),
-    );
-    put(
-        "log_last_index",
-        "gauge",
-        "The last index in the log.",
-        status.last_index.get(),
-    );
-    put(
-        "snapshot_index",
-        "gauge",
-        "The last index that the latest snapshot covers.",
-        status.snapshot_index.get(),
-    );
-    if !status.progress.is_empty() {
-        let _ = write!(
-            text,
-            "# HELP raft_follower_match_index The last index known to be in a member's log.\n\
-             # TYPE raft_follower_match_index gauge\n"
-        );
-        for (id, progress) in &status.progress {
-            let _ = writeln!(
-                text,
-                "raft_follower_match_index{{to=\"{id}\"}} {}",
-                progress.matched
-            );
+        if name != latest {
+            let kind = kind.as_str();
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+            latest = name;
         }
+        let _ = match to {
+            Some(to) => writeln!(text, "{name}{{to=\"{to}\"}} {value}"),
+            None => writeln!(text, "{name} {value}"),
+        };
     }
     text
 }

@@ -119,7 +119,7 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
     })
     .await?;
     let raft = Raft::start(config.raft, state_machine(), log, transport).await?;
-    tracing::info!(%id, clients = %config.listen_client, "the node has started");
+    tracing::info!(node = %id, clients = %config.listen_client, "the node has started");
 
     let backend = ReplicaBackend::new(raft.clone(), config.request_timeout);
     if let Some(listener) = http {

@@ -191,7 +191,7 @@ impl LogStore for WalLogStore {
         if let Some(Ok(wal)) = self.wal.take().map(Arc::try_unwrap)
             && let Err(error) = wal.close()
         {
-            tracing::error!(%error, "closing the log failed");
+            tracing::error!(node = %self.options.node_id, %error, "closing the log failed");
         }
     }
 }

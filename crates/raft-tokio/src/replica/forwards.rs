@@ -30,6 +30,8 @@ pub(super) struct Forwards {
     next_id: u64,
     /// The term of the leader of now, and since which tick it is known.
     led: (Term, u64),
+    /// How many were not done, as far as is known.
+    failed: u64,
 }
 
 impl Forwards {
@@ -39,6 +41,7 @@ impl Forwards {
             waiting: HashMap::new(),
             next_id: seed,
             led: (Term::ZERO, 0),
+            failed: 0,
         }
     }
 
@@ -67,6 +70,10 @@ impl Forwards {
         self.waiting.len()
     }
 
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
     /// The leader has answered.
     pub(super) fn answer(&mut self, from: NodeId, id: u64, outcome: ResponseOutcome) {
         // Only whoever was asked may answer; late answers find nobody.
@@ -78,8 +85,10 @@ impl Forwards {
             return;
         }
         if let Some(forward) = self.waiting.remove(&id) {
+            let outcome = decode_outcome(outcome);
+            self.failed += u64::from(outcome.is_err());
             // Whoever asked may have given up.
-            let _ = forward.reply.send(decode_outcome(outcome));
+            let _ = forward.reply.send(outcome);
         }
     }
 
@@ -109,6 +118,7 @@ impl Forwards {
             .collect();
         for id in old {
             if let Some(forward) = self.waiting.remove(&id) {
+                self.failed += 1;
                 let _ = forward.reply.send(Err(ProposeError::OutcomeUnknown));
             }
         }

@@ -83,13 +83,13 @@ impl ReplicaHost {
             };
             match &result {
                 Ok(conf_state) => {
-                    tracing::info!(node = %node.id(), index = %entry.index(), ?conf_state,
-                        "the configuration changed");
+                    tracing::info!(node = %node.id(), term = %entry.term(), index = %entry.index(),
+                        ?conf_state, "the configuration changed");
                     conf_states.push((entry.index(), conf_state.clone()));
                 }
                 Err(error) => {
-                    tracing::warn!(node = %node.id(), index = %entry.index(), %error,
-                        "a committed configuration change is void");
+                    tracing::warn!(node = %node.id(), term = %entry.term(), index = %entry.index(),
+                        %error, "a committed configuration change is void");
                 }
             }
             self.changes

@@ -27,9 +27,11 @@ impl ReplicaHost {
         if soft_state.role != RoleKind::Leader {
             node.storage_mut().forget_reads();
         }
-        if soft_state.leader.is_some() && soft_state.leader != self.status.borrow().leader {
+        if let Some(leader) = soft_state.leader
+            && soft_state.leader != self.status.borrow().leader
+        {
             self.leader_changes += 1;
-            tracing::info!(node = %node.id(), term = %node.term(), leader = ?soft_state.leader,
+            tracing::info!(node = %node.id(), term = %node.term(), %leader,
                 role = ?soft_state.role, "a leader was elected");
         }
         // Whom the round was asked of may never answer.

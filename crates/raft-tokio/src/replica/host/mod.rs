@@ -108,6 +108,10 @@ pub(super) struct ReplicaHost {
     status: watch::Sender<ReplicaStatus>,
     status_stale: bool,
     leader_changes: u64,
+    /// Proposals that this server refused.
+    refused: u64,
+    #[cfg(feature = "metrics")]
+    recorder: crate::metrics::Recorder,
 }
 
 /// What a host is made of.
@@ -147,6 +151,9 @@ impl ReplicaHost {
             applied: parts.applied,
             status_stale: true,
             leader_changes: 0,
+            refused: 0,
+            #[cfg(feature = "metrics")]
+            recorder: crate::metrics::Recorder::new(parts.config.id),
             config: parts.config,
             control: parts.control,
             log: parts.log,
@@ -224,7 +231,8 @@ impl Host for ReplicaHost {
             Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
             Event::Drain => self.begin_drain(node),
             Event::StateMachineFailed(why) => {
-                tracing::error!(node = %node.id(), %why, "the state machine failed; this node stops");
+                tracing::error!(node = %node.id(), term = %node.term(), error = %why,
+                    "the state machine failed; this node stops");
                 self.control.set_reason(StopReason::StateMachine(why));
                 self.control.stop();
             }

@@ -3,7 +3,7 @@
 //! What everybody can see of this replica, brought up to date at the end of a
 //! turn if somebody watches, and now and then otherwise.
 //!
-//! - Emits: the status.
+//! - Emits: the status, and its numbers.
 
 use super::{Node, ReplicaHost};
 use crate::status::{ReplicaStatus, Waiting};
@@ -14,7 +14,12 @@ impl ReplicaHost {
         if !self.status_stale && !watched {
             return;
         }
-        self.status_stale = false;
+        #[cfg(feature = "metrics")]
+        let is_due = std::mem::take(&mut self.status_stale);
+        #[cfg(not(feature = "metrics"))]
+        {
+            self.status_stale = false;
+        }
         let (applied, snapshot_index, leader_changes) =
             (self.applied, self.snapshots.stored(), self.leader_changes);
         let waiting = Waiting {
@@ -24,6 +29,7 @@ impl ReplicaHost {
             writes: self.writes.len(),
             log_reads: node.storage().reads_under_way(),
         };
+        let proposals_failed = self.refused + self.forwards.failed();
         let disk_lag = self.disk_lag();
         let disk_stalled = self.writes.is_stalled();
         let overloaded = self.is_overloaded(node);
@@ -46,6 +52,7 @@ impl ReplicaHost {
                 transferee: fresh.transferee,
                 progress: fresh.progress,
                 leader_changes,
+                proposals_failed,
                 disk_lag,
                 disk_stalled,
                 overloaded,
@@ -57,5 +64,9 @@ impl ReplicaHost {
             *status = next;
             changed
         });
+        #[cfg(feature = "metrics")]
+        if is_due {
+            self.recorder.record(&self.status.borrow());
+        }
     }
 }

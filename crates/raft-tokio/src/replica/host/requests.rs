@@ -178,6 +178,7 @@ impl ReplicaHost {
     }
 
     pub(super) fn refuse(&mut self, waiter: Waiter, error: ProposeError) {
+        self.refused += 1;
         match waiter {
             Waiter::Local(reply) => {
                 // Whoever asked may have given up.
