@@ -75,20 +75,20 @@ struct ServeArguments {
     join: bool,
     /// How long a tick is, in milliseconds. An election begins after 10 to 20
     /// ticks without a leader.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, value_name = "MS", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     tick_ms: u64,
     /// How long a request may take, in milliseconds. While nobody leads, and
     /// after a leader was lost, it is tried again for so long.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
+    #[arg(long, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     request_timeout_ms: u64,
     /// Applied entries after which a snapshot is taken. 0: never.
-    #[arg(long, default_value_t = 100_000)]
+    #[arg(long, value_name = "ENTRIES", default_value_t = 100_000)]
     snapshot_entries: u64,
     /// The largest value or key that a client may send, in bytes.
-    #[arg(long, default_value_t = 1 << 20, value_parser = parse_argument_bytes)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20, value_parser = parse_argument_bytes)]
     argument_bytes_max: usize,
     /// How many clients there may be.
-    #[arg(long, default_value_t = 10_000)]
+    #[arg(long, value_name = "CLIENTS", default_value_t = 10_000)]
     clients_max: usize,
     /// Threads. One is fastest on a small machine: handing work to another
     /// thread takes longer than most of the work.
