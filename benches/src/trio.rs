@@ -6,6 +6,7 @@
 //! - Owns: the nodes, the messages between them, how many commands each applied.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use bytes::Bytes;
 use raft_core::{
@@ -26,6 +27,7 @@ pub struct Trio {
     nodes: Vec<RawNode<MemoryStorage>>,
     applied: [u64; 3],
     messages: VecDeque<Message>,
+    ready: Ready,
     template: Vec<u8>,
     log_entries_max: u64,
 }
@@ -62,6 +64,7 @@ impl Trio {
             nodes,
             applied: [0; 3],
             messages: VecDeque::new(),
+            ready: Ready::default(),
             template: vec![7; PAYLOAD_BYTES_MAX],
             log_entries_max,
         };
@@ -112,8 +115,7 @@ impl Trio {
             let mut moved = false;
             for place in 0..self.nodes.len() {
                 while self.nodes[place].has_ready() {
-                    let ready = self.nodes[place].ready().expect("a Ready");
-                    self.carry_out(place, ready);
+                    self.carry_out(place);
                     moved = true;
                 }
             }
@@ -128,23 +130,26 @@ impl Trio {
         }
     }
 
-    fn carry_out(&mut self, place: usize, ready: Ready) {
+    fn carry_out(&mut self, place: usize) {
         let node = &mut self.nodes[place];
-        self.messages.extend(ready.messages);
-        if let Some(append) = ready.append {
+        let ready = &mut self.ready;
+        node.ready_into(ready).expect("nothing is outstanding");
+        self.messages.extend(ready.messages.drain(..));
+        if let Some(append) = &mut ready.append {
             let storage = node.storage_mut();
-            storage.append(append.entries).expect("no gap");
+            let entries = mem::take(&mut append.entries);
+            storage.append(entries).expect("no gap");
             if let Some(hard_state) = append.hard_state {
                 storage.set_hard_state(hard_state);
             }
-            for outcome in append.responses {
+            for outcome in append.responses.drain(..) {
                 match outcome {
                     AppendOutcome::Send(message) => self.messages.push_back(message),
                     AppendOutcome::Receipt(receipt) => node.persisted(receipt).expect("a member"),
                 }
             }
         }
-        if let Some(apply) = ready.apply {
+        if let Some(apply) = ready.apply.take() {
             for entry in apply.entries.slices().flatten() {
                 if entry.entry_type() == EntryType::Normal && !entry.data().is_empty() {
                     self.applied[place] += 1;

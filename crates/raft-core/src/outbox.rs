@@ -14,32 +14,60 @@
 //! - Owns: messages to send, answers that wait, reads that are done.
 //! - Source: thesis §3.8, §10.2.1; etcd `raft.send`.
 
-use alloc::vec::{Drain, Vec};
+use alloc::vec::Vec;
+use core::mem;
 
-use crate::ready::{AfterAppend, ReadState};
+use smallvec::SmallVec;
+
+use crate::config::StorageWrites;
+use crate::ready::{AppendOutcome, AppendReceipt, ReadState, SelfAck};
 use crate::types::{Body, Message};
 
-#[derive(Debug, Default)]
+/// What this server tells itself when it is durable. Rarely more than one.
+pub(crate) type SelfAcks = SmallVec<[SelfAck; 1]>;
+
+#[derive(Debug)]
 pub(crate) struct Outbox {
+    storage_writes: StorageWrites,
     now: Vec<Message>,
-    after_append: Vec<AfterAppend>,
+    after_append: Vec<AppendOutcome>,
+    /// In synchronous use, what `advance` hands back. Otherwise the receipts
+    /// among the outcomes take its place.
+    own: SelfAcks,
     read_states: Vec<ReadState>,
 }
 
 impl Outbox {
+    pub(crate) fn new(storage_writes: StorageWrites) -> Self {
+        Self {
+            storage_writes,
+            now: Vec::new(),
+            after_append: Vec::new(),
+            own: SelfAcks::new(),
+            read_states: Vec::new(),
+        }
+    }
+
     /// Sends a message, or lets it wait for the disk if it is a promise.
+    #[inline]
     pub(crate) fn send(&mut self, message: Message) {
         match message.body {
             Body::AppendResponse(_) | Body::VoteResponse { .. } => {
-                self.after_append.push(AfterAppend::Send(message));
+                self.after_append.push(AppendOutcome::Send(message));
             }
             _ => self.now.push(message),
         }
     }
 
     /// Lets something that this server tells itself wait for the disk.
-    pub(crate) fn acknowledge_self(&mut self, ack: AfterAppend) {
-        self.after_append.push(ack);
+    pub(crate) fn acknowledge_self(&mut self, ack: SelfAck) {
+        match self.storage_writes {
+            StorageWrites::Synchronous => self.own.push(ack),
+            StorageWrites::Asynchronous => {
+                let receipt = AppendReceipt(ack);
+                self.after_append.push(AppendOutcome::Receipt(receipt));
+            }
+        }
     }
 
     pub(crate) fn read_done(&mut self, read: ReadState) {
@@ -47,19 +75,33 @@ impl Outbox {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.now.is_empty() && self.after_append.is_empty() && self.read_states.is_empty()
+        self.now.is_empty() && !self.has_after_append() && self.read_states.is_empty()
     }
 
-    pub(crate) fn take_now(&mut self) -> Vec<Message> {
-        core::mem::take(&mut self.now)
+    /// Whether anything waits for the disk.
+    pub(crate) fn has_after_append(&self) -> bool {
+        !self.after_append.is_empty() || !self.own.is_empty()
     }
 
-    /// Takes out what waits, and keeps its room for what comes next.
-    pub(crate) fn drain_after_append(&mut self) -> Drain<'_, AfterAppend> {
-        self.after_append.drain(..)
+    /// Puts what may be sent at once into `messages`, and keeps its room.
+    pub(crate) fn take_now(&mut self, messages: &mut Vec<Message>) {
+        messages.clear();
+        mem::swap(messages, &mut self.now);
     }
 
-    pub(crate) fn take_read_states(&mut self) -> Vec<ReadState> {
-        core::mem::take(&mut self.read_states)
+    /// Puts what waits for the disk into `outcomes`, and keeps its room.
+    pub(crate) fn take_after_append(&mut self, outcomes: &mut Vec<AppendOutcome>) {
+        outcomes.clear();
+        mem::swap(outcomes, &mut self.after_append);
+    }
+
+    pub(crate) fn take_own(&mut self) -> SelfAcks {
+        mem::take(&mut self.own)
+    }
+
+    /// Puts the reads that are done into `read_states`, and keeps its room.
+    pub(crate) fn take_read_states(&mut self, read_states: &mut Vec<ReadState>) {
+        read_states.clear();
+        mem::swap(read_states, &mut self.read_states);
     }
 }

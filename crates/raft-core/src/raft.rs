@@ -32,7 +32,7 @@ use crate::role::{Campaign, Candidate, Follower, Leader, Next, Role};
 use crate::storage::{Storage, StorageError};
 use crate::timer::Timer;
 use crate::types::{
-    Body, ConfChange, ConfState, LogIndex, Message, NodeId, Proposal, Round, SoftState, Term,
+    Body, ConfChange, ConfState, LogIndex, Message, NodeId, Proposals, Round, SoftState, Term,
     VoteResponse,
 };
 use crate::vote;
@@ -101,7 +101,7 @@ impl<S: Storage> Raft<S> {
                 log,
                 membership,
                 timer,
-                outbox: Outbox::default(),
+                outbox: Outbox::new(config.storage_writes),
                 deferred_reads: Vec::new(),
                 quarantine: None,
                 candidacy: Candidacy::Allowed,
@@ -159,7 +159,7 @@ impl<S: Storage> Raft<S> {
             }
         }
         if let Body::Propose { proposals } = message.body {
-            self.propose_from(from, proposals)?;
+            self.propose_from(from, proposals.into())?;
             return Ok(());
         }
         let result = self.dispatch(message);
@@ -181,7 +181,7 @@ impl<S: Storage> Raft<S> {
         self.transition(next)
     }
 
-    pub(crate) fn propose(&mut self, proposals: Vec<Proposal>) -> Result<Proposed, ProposeError> {
+    pub(crate) fn propose(&mut self, proposals: Proposals) -> Result<Proposed, ProposeError> {
         self.alive().map_err(ProposeError::Halted)?;
         if proposals.is_empty() {
             return Err(ProposeError::Empty);
@@ -192,12 +192,18 @@ impl<S: Storage> Raft<S> {
     fn propose_from(
         &mut self,
         from: NodeId,
-        proposals: Vec<Proposal>,
+        proposals: Proposals,
     ) -> Result<Proposed, ProposeError> {
         let common = &mut self.common;
         match &mut self.role {
             Role::Follower(follower) => follower
-                .forward(common, from, Body::Propose { proposals })
+                .forward(
+                    common,
+                    from,
+                    Body::Propose {
+                        proposals: proposals.into_vec(),
+                    },
+                )
                 .map(|to| Proposed::Forwarded { to }),
             Role::Candidate(_) => Err(ProposeError::NoLeader),
             Role::Leader(leader) => match leader.propose(common, proposals) {

@@ -20,28 +20,27 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use bytes::Bytes;
-use smallvec::SmallVec;
-
 use crate::check::BrokenInvariant;
 use crate::common::{Candidacy, LostEntries};
 use crate::config::{Config, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError};
 use crate::membership::{ConfChangeError, Membership};
+use crate::outbox::SelfAcks;
 use crate::proposed::Proposed;
 use crate::raft::Raft;
 use crate::ready::{
-    AfterAppend, AppendOutcome, AppendReceipt, AppliedMark, ApplyReceipt, Ready, SelfAck,
-    StableMark, StorageAppend, StorageApply,
+    AppendOutcome, AppendReceipt, AppliedMark, ApplyReceipt, Ready, SelfAck, StableMark,
+    StorageApply,
 };
 use crate::role::Role;
 use crate::role::leader::SnapshotOutcome;
 use crate::status::Status;
 use crate::storage::{Storage, StorageError};
 use crate::types::{
-    ConfChange, ConfChangeV1, ConfState, HardState, LogIndex, Message, NodeId, Proposal, RoleKind,
-    SoftState, Term,
+    ConfChange, ConfChangeV1, ConfState, HardState, LogIndex, Message, NodeId, Proposal, Proposals,
+    RoleKind, SoftState, Term,
 };
+use bytes::Bytes;
 
 /// A server of the cluster, as a state machine.
 ///
@@ -78,8 +77,8 @@ pub struct RawNode<S> {
 /// What [`RawNode::advance`] hands back.
 #[derive(Debug)]
 struct Outstanding {
-    /// Rarely more than the own entries and what became stable.
-    acks: SmallVec<[SelfAck; 2]>,
+    acks: SelfAcks,
+    stable: Option<StableMark>,
     applied: Option<AppliedMark>,
 }
 
@@ -277,7 +276,8 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// It is in no log, and will not be.
     pub fn propose(&mut self, data: Bytes) -> Result<Proposed, ProposeError> {
-        self.raft.propose(Vec::from([Proposal::normal(data)]))
+        self.raft
+            .propose(Proposals::from_buf([Proposal::normal(data)]))
     }
 
     /// Proposes several entries at once. They are appended together or not at
@@ -286,7 +286,7 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// They are in no log, and will not be.
     pub fn propose_batch(&mut self, proposals: Vec<Proposal>) -> Result<Proposed, ProposeError> {
-        self.raft.propose(proposals)
+        self.raft.propose(proposals.into())
     }
 
     /// Proposes a change of the configuration. A leader that can tell that it
@@ -295,7 +295,8 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// It is in no log, and will not be.
     pub fn propose_conf_change(&mut self, change: &ConfChange) -> Result<Proposed, ProposeError> {
-        self.raft.propose(Vec::from([change.to_proposal()]))
+        self.raft
+            .propose(Proposals::from_buf([change.to_proposal()]))
     }
 
     /// Proposes a change in etcd's first format.
@@ -306,7 +307,8 @@ impl<S: Storage> RawNode<S> {
         &mut self,
         change: &ConfChangeV1,
     ) -> Result<Proposed, ProposeError> {
-        self.raft.propose(Vec::from([change.to_proposal()]))
+        self.raft
+            .propose(Proposals::from_buf([change.to_proposal()]))
     }
 
     /// Moves to the configuration after a committed change. Call it for every
@@ -391,94 +393,78 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// In synchronous use the Ready before has to be advanced first.
     pub fn ready(&mut self) -> Result<Ready, ReadyError> {
+        let mut ready = Ready::default();
+        self.ready_into(&mut ready)?;
+        Ok(ready)
+    }
+
+    /// Everything there is to do, in the place of a Ready that was carried out.
+    /// The room of its lists is used again, so that a driver that empties them
+    /// (`drain`) and does not give them away allocates nothing in steady state.
+    ///
+    /// # Errors
+    /// In synchronous use the Ready before has to be advanced first. `ready` is
+    /// as it was then.
+    pub fn ready_into(&mut self, ready: &mut Ready) -> Result<(), ReadyError> {
         self.raft.alive()?;
         if self.outstanding.is_some() {
             return Err(ReadyError::Outstanding);
         }
-        let soft_state = self.raft.soft_state();
-        let hard_state = self.raft.common.hard_state();
         let committed = self.raft.common.log.next_committed();
         let committed = self.raft.guard(committed)?;
-        let mark = self.stable_mark()?;
+        let mut stable = self.stable_mark()?;
+        let soft_state = self.raft.soft_state();
         let common = &mut self.raft.common;
-        let before = self.reported_hard_state;
-        let entries = common.log.unstable().next_entries();
-        let snapshot = common.log.unstable().next_snapshot().cloned();
-
-        let mut ready = Ready {
-            soft_state: (soft_state != self.reported_soft_state).then_some(soft_state),
-            read_states: common.outbox.take_read_states(),
-            messages: common.outbox.take_now(),
-            append: None,
-            apply: None,
-            must_sync: !entries.is_empty()
-                || hard_state.term != before.term
-                || hard_state.vote != before.vote,
-        };
-        let mut append = StorageAppend {
-            hard_state: (hard_state != before && !hard_state.is_empty()).then_some(hard_state),
-            entries,
-            snapshot,
-            responses: Vec::new(),
-        };
-        let mut outstanding = Outstanding {
-            acks: SmallVec::new(),
-            applied: None,
-        };
         let asynchronous = common.config.storage_writes == StorageWrites::Asynchronous;
-        let after_append = common.outbox.drain_after_append();
-        let is_empty = append.hard_state.is_none()
-            && append.entries.is_empty()
-            && append.snapshot.is_none()
-            && after_append.len() == 0;
-        let mut acknowledge = |ack: SelfAck, responses: &mut Vec<AppendOutcome>| {
-            if asynchronous {
-                responses.push(AppendOutcome::Receipt(AppendReceipt(ack)));
-            } else {
-                outstanding.acks.push(ack);
-            }
-        };
-        for after in after_append {
-            match after {
-                AfterAppend::Send(message) => append.responses.push(AppendOutcome::Send(message)),
-                AfterAppend::OwnAppend { term, index } => {
-                    acknowledge(SelfAck::Append { term, index }, &mut append.responses);
-                }
-                AfterAppend::OwnVote { round, term } => {
-                    acknowledge(SelfAck::Vote { round, term }, &mut append.responses);
-                }
-            }
-        }
-        if !is_empty {
-            // Behind the leader's own acknowledgements, so that these still find
-            // their entries in the unstable log.
-            if let Some(mark) = mark {
-                acknowledge(SelfAck::Stable(mark), &mut append.responses);
-            }
-            ready.append = Some(append);
-        } else if let Some(mark) = mark.filter(|_| !asynchronous) {
-            outstanding.acks.push(SelfAck::Stable(mark));
-        }
-        if let Some(last) = committed.last_id() {
-            let mark = AppliedMark {
-                index: last.index,
-                encoded_bytes: committed.encoded_bytes(),
-                payload_bytes: committed.payload_bytes(),
-            };
-            common.log.accept_applying(&committed);
-            ready.apply = Some(StorageApply {
-                entries: committed,
-                receipt: asynchronous.then_some(ApplyReceipt(mark)),
-            });
-            outstanding.applied = (!asynchronous).then_some(mark);
-        }
-        common.log.accept_unstable();
+
+        ready.soft_state = (soft_state != self.reported_soft_state).then_some(soft_state);
         self.reported_soft_state = soft_state;
-        if !hard_state.is_empty() {
+        common.outbox.take_read_states(&mut ready.read_states);
+        common.outbox.take_now(&mut ready.messages);
+
+        let hard_state = common.hard_state();
+        let before = self.reported_hard_state;
+        let is_news = hard_state != before && !hard_state.is_empty();
+        if is_news {
             self.reported_hard_state = hard_state;
         }
-        self.outstanding = (!asynchronous).then_some(outstanding);
-        Ok(ready)
+        let unstable = common.log.unstable();
+        let (has_entries, snapshot) = (unstable.has_next_entries(), unstable.next_snapshot());
+        ready.must_sync =
+            has_entries || hard_state.term != before.term || hard_state.vote != before.vote;
+        if is_news || has_entries || snapshot.is_some() || common.outbox.has_after_append() {
+            let append = ready.append.get_or_insert_default();
+            append.hard_state = is_news.then_some(hard_state);
+            append.entries = unstable.next_entries();
+            append.snapshot = snapshot.cloned();
+            common.outbox.take_after_append(&mut append.responses);
+            // Behind the leader's own acknowledgements: see `advance`.
+            if asynchronous && let Some(mark) = stable.take() {
+                let receipt = AppendReceipt(SelfAck::Stable(mark));
+                append.responses.push(AppendOutcome::Receipt(receipt));
+            }
+        } else {
+            ready.append = None;
+        }
+        let applied = committed.last_id().map(|last| AppliedMark {
+            index: last.index,
+            encoded_bytes: committed.encoded_bytes(),
+            payload_bytes: committed.payload_bytes(),
+        });
+        common.log.accept_applying(&committed);
+        ready.apply = applied.map(|mark| StorageApply {
+            entries: committed,
+            receipt: asynchronous.then_some(ApplyReceipt(mark)),
+        });
+        common.log.accept_unstable();
+        if !asynchronous {
+            self.outstanding = Some(Outstanding {
+                acks: common.outbox.take_own(),
+                stable,
+                applied,
+            });
+        }
+        Ok(())
     }
 
     /// What the write that is about to be handed out makes stable.
@@ -511,6 +497,11 @@ impl<S: Storage> RawNode<S> {
         };
         for ack in outstanding.acks {
             self.raft.persisted(ack)?;
+        }
+        // Behind the leader's own acknowledgements, so that these still find
+        // their entries in the unstable log.
+        if let Some(mark) = outstanding.stable {
+            self.raft.persisted(SelfAck::Stable(mark))?;
         }
         match outstanding.applied {
             Some(mark) => self.raft.applied(mark),

@@ -186,14 +186,6 @@ impl ApplyReceipt {
     }
 }
 
-/// Something that waits for the disk, in the order in which it was said.
-#[derive(Debug)]
-pub(crate) enum AfterAppend {
-    Send(Message),
-    OwnAppend { term: Term, index: LogIndex },
-    OwnVote { round: Round, term: Term },
-}
-
 /// What this server tells itself when a write is durable.
 #[derive(Debug)]
 pub(crate) enum SelfAck {

@@ -99,11 +99,15 @@ impl<S: Storage> RaftLog<S> {
         if let Some(term) = self.unstable.term(index) {
             return Ok(term);
         }
-        if index.next() < self.first_index() {
-            return Err(StorageError::Compacted);
-        }
-        if index > self.last_index() {
+        if index >= self.unstable.offset() {
             return Err(StorageError::Unavailable);
+        }
+        if self
+            .unstable
+            .first_index()
+            .is_some_and(|first| index.next() < first)
+        {
+            return Err(StorageError::Compacted);
         }
         self.storage.term(index)
     }
@@ -185,11 +189,11 @@ impl<S: Storage> RaftLog<S> {
         low: LogIndex,
         bytes_max: u64,
     ) -> Result<Entries, StorageError> {
-        let last = self.last_index();
-        if low > last {
-            return Ok(Entries::new());
+        let end = self.last_index().next();
+        if low >= self.unstable.offset() {
+            return Ok(self.unstable.limited_between(low, end, bytes_max));
         }
-        self.slice(low, last.next(), bytes_max)
+        self.slice(low, end, bytes_max)
     }
 
     /// The entries from `low` up to, but not including, `high`, limited to

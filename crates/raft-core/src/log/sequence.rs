@@ -8,7 +8,7 @@
 
 use alloc::collections::VecDeque;
 
-use crate::types::{Entries, Entry, LogIndex, Run, Term};
+use crate::types::{AtLeast, Entries, Entry, LogIndex, Run, Term};
 
 /// Consecutive entries from `first` on.
 ///
@@ -57,7 +57,7 @@ impl EntrySequence {
     /// off before. Entries that would leave a gap are not taken, and `false`
     /// says so.
     pub fn append(&mut self, entries: Entries) -> bool {
-        let Some(first) = entries.first().map(Entry::index) else {
+        let Some((first, next)) = entries.range() else {
             return true;
         };
         if first > self.next {
@@ -68,10 +68,8 @@ impl EntrySequence {
         } else if first < self.next {
             self.truncate_from(first);
         }
-        for run in entries.into_runs() {
-            self.next = run.next_index();
-            self.runs.push_back(run);
-        }
+        entries.move_to(&mut self.runs);
+        self.next = next;
         true
     }
 
@@ -116,18 +114,22 @@ impl EntrySequence {
         if index < self.first || index >= self.next {
             return None;
         }
-        // Nearly every look-up is at the end.
-        let last = self.runs.len().checked_sub(1)?;
-        if self.runs.get(last)?.first_index() <= index {
-            return Some(last);
-        }
         self.runs
             .partition_point(|run| run.next_index() <= index)
             .into()
     }
 
+    /// The newest run, if it has everything from `low` on. Nearly every look-up
+    /// is at the end.
+    fn newest_from(&self, low: LogIndex) -> Option<&Run> {
+        self.runs.back().filter(|run| run.first_index() <= low)
+    }
+
     /// The entry at `index`.
     pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
+        if let Some(newest) = self.newest_from(index) {
+            return newest.entry(index);
+        }
         self.runs.get(self.run_at(index)?)?.entry(index)
     }
 
@@ -139,11 +141,16 @@ impl EntrySequence {
     /// The entries from `low` up to, but not including, `high`: those of them
     /// that are here.
     pub fn between(&self, low: LogIndex, high: LogIndex) -> Entries {
+        if let Some(newest) = self.newest_from(low) {
+            return newest
+                .between(low, high)
+                .map_or_else(Entries::new, Entries::from_run);
+        }
         let mut part = Entries::new();
         let Some(start) = self.run_at(low.max(self.first)) else {
             return part;
         };
-        for run in self.runs.iter().skip(start) {
+        for run in self.runs.range(start..) {
             match run.between(low, high) {
                 Some(run) => part.push_run(run),
                 None => break,
@@ -156,34 +163,33 @@ impl EntrySequence {
     /// `bytes_max` of encoding but one at least (etcd `limitSize`). Looks at no
     /// more entries than it returns, and one.
     pub fn limited_between(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
+        if let Some(newest) = self.newest_from(low) {
+            return newest
+                .between(low, high)
+                .and_then(|part| part.limited(bytes_max, AtLeast::OneEntry))
+                .map_or_else(Entries::new, Entries::from_run);
+        }
         let mut limited = Entries::new();
         let Some(start) = self.run_at(low.max(self.first)) else {
             return limited;
         };
-        let mut bytes = 0_u64;
-        for run in self.runs.iter().skip(start) {
+        let mut bytes_left = bytes_max;
+        let mut at_least = AtLeast::OneEntry;
+        for run in self.runs.range(start..) {
             let Some(part) = run.between(low, high) else {
                 break;
             };
-            let sum = bytes.saturating_add(part.encoded_bytes());
-            if sum <= bytes_max {
-                bytes = sum;
-                limited.push_run(part);
-                continue;
+            let len = part.len();
+            let Some(part) = part.limited(bytes_left, at_least) else {
+                break;
+            };
+            let is_cut = part.len() < len;
+            bytes_left = bytes_left.saturating_sub(part.encoded_bytes());
+            limited.push_run(part);
+            if is_cut {
+                break;
             }
-            let mut end = part.first_index();
-            for entry in part.entries() {
-                bytes = bytes.saturating_add(entry.encoded_len());
-                let is_first = limited.is_empty() && end == part.first_index();
-                if bytes > bytes_max && !is_first {
-                    break;
-                }
-                end = entry.index().next();
-            }
-            if let Some(part) = part.between(part.first_index(), end) {
-                limited.push_run(part);
-            }
-            break;
+            at_least = AtLeast::Nothing;
         }
         limited
     }

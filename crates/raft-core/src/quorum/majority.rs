@@ -56,18 +56,21 @@ impl MajorityConfig {
     /// answer counts as zero. `None` if there are no voters: then nobody has
     /// to agree, and every value is committed.
     pub fn committed(&self, acked: impl Fn(NodeId) -> Option<u64>) -> Option<u64> {
-        if self.voters.is_empty() {
-            return None;
+        let acked = |id: &NodeId| acked(*id).unwrap_or(0);
+        match self.voters.as_slice() {
+            [] => None,
+            [only] => Some(acked(only)),
+            // The usual size, and asked for with every acknowledgement.
+            [a, b, c] => Some(median(acked(a), acked(b), acked(c))),
+            voters => {
+                let mut values: SmallVec<[u64; 7]> = voters.iter().map(acked).collect();
+                values.sort_unstable();
+                // With the values in ascending order, a majority has this one
+                // or more.
+                let at = values.len().saturating_sub(self.quorum());
+                values.get(at).copied()
+            }
         }
-        let mut values: SmallVec<[u64; 7]> = self
-            .voters
-            .iter()
-            .map(|id| acked(*id).unwrap_or(0))
-            .collect();
-        values.sort_unstable();
-        // With the values in ascending order, a majority has this one or more.
-        let at = values.len().saturating_sub(self.quorum());
-        values.get(at).copied()
     }
 
     /// The outcome of a vote. Without voters it is won.
@@ -92,6 +95,10 @@ impl MajorityConfig {
             VoteResult::Lost
         }
     }
+}
+
+fn median(a: u64, b: u64, c: u64) -> u64 {
+    a.max(b).min(a.min(b).max(c))
 }
 
 impl FromIterator<NodeId> for MajorityConfig {

@@ -4,55 +4,98 @@
 //! the Ready and the storage all hold the same allocation: handing entries on
 //! costs a reference count per batch, never a copy per entry.
 
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, slice};
 
 use smallvec::SmallVec;
 
 use super::{Entry, EntryId, LogIndex, Term};
 
-/// A part of one shared batch. Never empty.
-#[derive(Clone)]
-pub(crate) struct Run {
-    batch: Arc<[Entry]>,
-    start: usize,
-    end: usize,
+/// What was appended, or came, together. Never empty.
+///
+/// # Invariants
+/// - The indexes are consecutive.
+struct Batch {
+    /// A batch of one, which is what a lonely client makes, is one allocation.
+    entries: SmallVec<[Entry; 1]>,
     first: LogIndex,
     /// Sizes are needed at every hop, and computed once.
+    sizes: Sizes,
+}
+
+/// How long entries are, in bytes.
+#[derive(Clone, Copy, Default)]
+struct Sizes {
     payload_bytes: u64,
     encoded_bytes: u64,
 }
 
-impl Run {
-    /// The part `[start, end)` of a batch, the first entry of which is `first`.
-    fn of(batch: Arc<[Entry]>, start: usize, end: usize, first: LogIndex) -> Self {
-        let mut payload_bytes = 0_u64;
-        let mut encoded_bytes = 0_u64;
-        for entry in batch.get(start..end).unwrap_or(&[]) {
-            payload_bytes = payload_bytes.saturating_add(entry.payload_len());
-            encoded_bytes = encoded_bytes.saturating_add(entry.encoded_len());
-        }
+impl Sizes {
+    fn of(entries: &[Entry]) -> Self {
+        entries.iter().fold(Self::default(), |sum, entry| Self {
+            payload_bytes: sum.payload_bytes.saturating_add(entry.payload_len()),
+            encoded_bytes: sum.encoded_bytes.saturating_add(entry.encoded_len()),
+        })
+    }
+
+    fn plus(self, more: Self) -> Self {
         Self {
-            batch,
-            start,
-            end,
+            payload_bytes: self.payload_bytes.saturating_add(more.payload_bytes),
+            encoded_bytes: self.encoded_bytes.saturating_add(more.encoded_bytes),
+        }
+    }
+}
+
+/// A part of one shared batch. Never empty. Three words, because runs are moved
+/// at every hop.
+#[derive(Clone)]
+pub(crate) struct Run {
+    batch: Arc<Batch>,
+    first: LogIndex,
+    len: usize,
+}
+
+impl Run {
+    /// All of a batch; `None` if it is empty.
+    fn whole(entries: SmallVec<[Entry; 1]>) -> Option<Self> {
+        let first = entries.first()?.index();
+        let len = entries.len();
+        let sizes = Sizes::of(&entries);
+        let batch = Arc::new(Batch {
+            entries,
             first,
-            payload_bytes,
-            encoded_bytes,
+            sizes,
+        });
+        Some(Self { batch, first, len })
+    }
+
+    fn sizes(&self) -> Sizes {
+        if self.len == self.batch.entries.len() {
+            self.batch.sizes
+        } else {
+            Sizes::of(self.entries())
         }
     }
 
     pub(crate) fn encoded_bytes(&self) -> u64 {
-        self.encoded_bytes
+        self.sizes().encoded_bytes
     }
 
     pub(crate) fn entries(&self) -> &[Entry] {
-        self.batch.get(self.start..self.end).unwrap_or(&[])
+        let offset = self.offset_of(self.first);
+        let end = offset.saturating_add(self.len);
+        self.batch.entries.get(offset..end).unwrap_or(&[])
+    }
+
+    /// Where the entry at `index` is in the batch.
+    fn offset_of(&self, index: LogIndex) -> usize {
+        distance(self.batch.first, index)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.end.saturating_sub(self.start)
+        self.len
     }
 
     pub(crate) fn first_index(&self) -> LogIndex {
@@ -61,34 +104,56 @@ impl Run {
 
     /// The index after the last entry.
     pub(crate) fn next_index(&self) -> LogIndex {
-        self.first
-            .plus(u64::try_from(self.len()).unwrap_or(u64::MAX))
+        self.first.plus(u64::try_from(self.len).unwrap_or(u64::MAX))
     }
 
     pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        if index < self.first {
+        if index < self.first || index >= self.next_index() {
             return None;
         }
-        let offset = usize::try_from(index.distance_from(self.first)).ok()?;
-        self.entries().get(offset)
+        self.batch.entries.get(self.offset_of(index))
     }
 
     /// The part of this run in `[low, high)`, or `None` if that is empty.
     pub(crate) fn between(&self, low: LogIndex, high: LogIndex) -> Option<Self> {
-        let low = low.max(self.first);
-        let high = high.min(self.next_index());
-        if high <= low {
-            return None;
-        }
-        if low == self.first && high == self.next_index() {
-            return Some(self.clone());
-        }
-        let skip = usize::try_from(low.distance_from(self.first)).ok()?;
-        let take = usize::try_from(high.distance_from(low)).ok()?;
-        let start = self.start.saturating_add(skip);
-        let end = start.saturating_add(take);
-        Some(Self::of(self.batch.clone(), start, end, low))
+        let first = low.max(self.first);
+        let next = high.min(self.next_index());
+        (first < next).then(|| Self {
+            batch: Arc::clone(&self.batch),
+            first,
+            len: distance(first, next),
+        })
     }
+
+    /// As many of the first entries as fit into `bytes_max` of encoding.
+    pub(crate) fn limited(self, bytes_max: u64, at_least: AtLeast) -> Option<Self> {
+        if self.encoded_bytes() <= bytes_max {
+            return Some(self);
+        }
+        let mut len = 0_usize;
+        let mut bytes = 0_u64;
+        for entry in self.entries() {
+            bytes = bytes.saturating_add(entry.encoded_len());
+            let is_due = len == 0 && at_least == AtLeast::OneEntry;
+            if bytes > bytes_max && !is_due {
+                break;
+            }
+            len = len.saturating_add(1);
+        }
+        (len > 0).then_some(Self { len, ..self })
+    }
+}
+
+fn distance(from: LogIndex, to: LogIndex) -> usize {
+    usize::try_from(to.distance_from(from)).unwrap_or(usize::MAX)
+}
+
+/// What is taken even if it is over the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AtLeast {
+    /// The first entry, so that a huge one does not stop everything.
+    OneEntry,
+    Nothing,
 }
 
 /// Consecutive entries of a log, shared with whoever else holds them.
@@ -99,14 +164,32 @@ impl Run {
 /// - The indexes are consecutive.
 #[derive(Clone, Default)]
 pub struct Entries {
-    runs: SmallVec<[Run; 1]>,
-    len: usize,
+    runs: Runs,
+}
+
+/// Nearly always there is one run or none, so these need no allocation.
+#[derive(Clone, Default)]
+enum Runs {
+    #[default]
+    None,
+    One(Run),
+    Many(Vec<Run>),
+}
+
+impl Runs {
+    fn as_slice(&self) -> &[Run] {
+        match self {
+            Self::None => &[],
+            Self::One(run) => slice::from_ref(run),
+            Self::Many(runs) => runs,
+        }
+    }
 }
 
 impl Entries {
     /// No entries.
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { runs: Runs::None }
     }
 
     /// Takes a batch that a leader has just numbered, or that a decoder has
@@ -115,55 +198,55 @@ impl Entries {
         let consecutive = batch
             .windows(2)
             .all(|pair| matches!(pair, [a, b] if a.index().next() == b.index()));
-        consecutive.then(|| Self::from_shared(batch.into()))
+        consecutive.then(|| Self::from_numbered(batch.into()))
     }
 
     /// Takes a batch whose indexes are consecutive by construction.
-    pub(crate) fn from_shared(batch: Arc<[Entry]>) -> Self {
-        let Some(first) = batch.first().map(Entry::index) else {
-            return Self::new();
-        };
-        let len = batch.len();
-        let run = Run::of(batch, 0, len, first);
+    pub(crate) fn from_numbered(batch: SmallVec<[Entry; 1]>) -> Self {
+        Run::whole(batch).map_or_else(Self::new, Self::from_run)
+    }
+
+    pub(crate) const fn from_run(run: Run) -> Self {
         Self {
-            runs: SmallVec::from_buf([run]),
-            len,
+            runs: Runs::One(run),
         }
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.runs()
+            .iter()
+            .fold(0_usize, |sum, run| sum.saturating_add(run.len()))
     }
 
     /// How many entries there are, as a distance between indexes.
     pub fn count(&self) -> u64 {
-        u64::try_from(self.len).unwrap_or(u64::MAX)
+        u64::try_from(self.len()).unwrap_or(u64::MAX)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        matches!(self.runs, Runs::None)
     }
 
     /// The entries in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry> + '_ {
-        self.runs.iter().flat_map(|run| run.entries().iter())
+        self.slices().flatten()
     }
 
     /// The entries in order, a slice for each batch that they came in.
-    pub fn slices(&self) -> impl Iterator<Item = &[Entry]> + '_ {
-        self.runs.iter().map(Run::entries)
+    pub fn slices(&self) -> impl DoubleEndedIterator<Item = &[Entry]> + '_ {
+        self.runs().iter().map(Run::entries)
     }
 
     /// The first entry.
     pub fn first(&self) -> Option<&Entry> {
-        self.runs.first().and_then(|run| run.entries().first())
+        self.runs().first().and_then(|run| run.entries().first())
     }
 
     /// The last entry.
     pub fn last(&self) -> Option<&Entry> {
-        self.runs.last().and_then(|run| run.entries().last())
+        self.runs().last().and_then(|run| run.entries().last())
     }
 
     /// Term and index of the last entry.
@@ -173,7 +256,7 @@ impl Entries {
 
     /// The entry at `index`.
     pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        self.runs.iter().find_map(|run| run.entry(index))
+        self.runs().iter().find_map(|run| run.entry(index))
     }
 
     /// The term of the entry at `index`.
@@ -185,7 +268,7 @@ impl Entries {
     #[must_use]
     pub fn between(&self, low: LogIndex, high: LogIndex) -> Self {
         let mut part = Self::new();
-        for run in &self.runs {
+        for run in self.runs() {
             if let Some(run) = run.between(low, high) {
                 part.push_run(run);
             }
@@ -193,41 +276,80 @@ impl Entries {
         part
     }
 
+    fn sizes(&self) -> Sizes {
+        match self.runs() {
+            [only] => only.sizes(),
+            runs => runs
+                .iter()
+                .fold(Sizes::default(), |sum, run| sum.plus(run.sizes())),
+        }
+    }
+
     /// The length of the data of all entries, in bytes.
     pub fn payload_bytes(&self) -> u64 {
-        self.runs
-            .iter()
-            .fold(0_u64, |sum, run| sum.saturating_add(run.payload_bytes))
+        self.sizes().payload_bytes
     }
 
     /// The length of etcd's encoding of all entries, in bytes.
     pub fn encoded_bytes(&self) -> u64 {
-        self.runs
-            .iter()
-            .fold(0_u64, |sum, run| sum.saturating_add(run.encoded_bytes))
+        self.sizes().encoded_bytes
     }
 
     /// Adds entries that follow these directly. Entries that do not are left
     /// out, so that the indexes stay consecutive.
     pub fn extend(&mut self, more: Self) {
-        for run in more.runs {
-            let follows = self
-                .runs
-                .last()
-                .is_none_or(|last| last.next_index() == run.first_index());
-            if follows {
-                self.push_run(run);
+        match more.runs {
+            Runs::None => {}
+            Runs::One(run) => self.push_run_if_next(run),
+            Runs::Many(runs) => {
+                for run in runs {
+                    self.push_run_if_next(run);
+                }
             }
         }
     }
 
-    pub(crate) fn push_run(&mut self, run: Run) {
-        self.len = self.len.saturating_add(run.len());
-        self.runs.push(run);
+    fn push_run_if_next(&mut self, run: Run) {
+        let is_next = self
+            .range()
+            .is_none_or(|(_, next)| next == run.first_index());
+        if is_next {
+            self.push_run(run);
+        }
     }
 
-    pub(crate) fn into_runs(self) -> impl Iterator<Item = Run> {
-        self.runs.into_iter()
+    /// The index of the first entry, and the one after the last.
+    pub(crate) fn range(&self) -> Option<(LogIndex, LogIndex)> {
+        match self.runs() {
+            [] => None,
+            [first, .., last] => Some((first.first_index(), last.next_index())),
+            [only] => Some((only.first_index(), only.next_index())),
+        }
+    }
+
+    pub(crate) fn runs(&self) -> &[Run] {
+        self.runs.as_slice()
+    }
+
+    pub(crate) fn push_run(&mut self, run: Run) {
+        match &mut self.runs {
+            Runs::None => self.runs = Runs::One(run),
+            Runs::Many(runs) => runs.push(run),
+            Runs::One(_) => {
+                if let Runs::One(first) = core::mem::take(&mut self.runs) {
+                    self.runs = Runs::Many(Vec::from([first, run]));
+                }
+            }
+        }
+    }
+
+    /// Moves the runs to the end of `sequence`.
+    pub(crate) fn move_to(self, sequence: &mut VecDeque<Run>) {
+        match self.runs {
+            Runs::None => {}
+            Runs::One(run) => sequence.push_back(run),
+            Runs::Many(runs) => sequence.extend(runs),
+        }
     }
 }
 
@@ -239,7 +361,7 @@ impl fmt::Debug for Entries {
 
 impl PartialEq for Entries {
     fn eq(&self, other: &Self) -> bool {
-        self.len == other.len && self.iter().eq(other.iter())
+        self.len() == other.len() && self.iter().eq(other.iter())
     }
 }
 
@@ -247,6 +369,6 @@ impl Eq for Entries {}
 
 impl From<Entry> for Entries {
     fn from(entry: Entry) -> Self {
-        Self::from_shared(Arc::new([entry]))
+        Self::from_numbered(SmallVec::from_buf([entry]))
     }
 }

@@ -4,6 +4,7 @@
 //! length of etcd's protobuf encoding, computed once when the entry is made.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::conf::ConfChange;
 use super::conf_codec::{self, MalformedConfChange, field_len, varint_len};
@@ -47,6 +48,9 @@ impl Proposal {
         conf_codec::decode(self.entry_type, &self.data)
     }
 }
+
+/// What is proposed together. One is the usual case, and needs no allocation.
+pub(crate) type Proposals = SmallVec<[Proposal; 1]>;
 
 /// One entry of the log.
 ///

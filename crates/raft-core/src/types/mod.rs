@@ -17,7 +17,8 @@ pub use conf::{
 };
 pub use conf_codec::MalformedConfChange;
 pub use entries::Entries;
-pub(crate) use entries::Run;
+pub(crate) use entries::{AtLeast, Run};
+pub(crate) use entry::Proposals;
 pub use entry::{Entry, EntryType, Proposal};
 pub use ids::{EntryId, InvalidNodeId, LogIndex, NodeId, Term};
 pub use message::{AppendResponse, Body, Message, Round, VoteResponse};

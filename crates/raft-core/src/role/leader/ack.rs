@@ -49,7 +49,9 @@ impl Leader {
             Flow::Replicate => progress.free_inflights_to(matched),
         }
         let can_bump_commit = progress.can_bump_commit(common.log.committed());
-        if self.advance_commit(common)? {
+        // What is committed anyway cannot commit more.
+        let may_commit = matched > common.log.committed();
+        if may_commit && self.advance_commit(common)? {
             self.release_deferred_reads(common)?;
             self.broadcast_append(common)?;
         } else if from != common.id() && can_bump_commit {

@@ -10,7 +10,6 @@
 //! - Source: Raft §5.3; etcd `stepLeader` (`MsgProp`), `appendEntry`,
 //!   `increaseUncommittedSize`.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Leader;
@@ -19,7 +18,7 @@ use crate::common::Common;
 use crate::config::OddMessages;
 use crate::error::{ConfChangeRefusal, ProposeError};
 use crate::storage::{Storage, StorageError};
-use crate::types::{Entries, Entry, EntryType, LogIndex, Proposal, Term};
+use crate::types::{Entries, Entry, EntryType, LogIndex, Proposal, Proposals, Term};
 
 /// Bytes of entry data in the log that are not applied.
 #[derive(Debug)]
@@ -90,7 +89,7 @@ impl Leader {
     pub(crate) fn propose<S: Storage>(
         &mut self,
         common: &mut Common<S>,
-        proposals: Vec<Proposal>,
+        proposals: Proposals,
     ) -> Result<Appended, NotAppended> {
         if proposals.is_empty() {
             return Err(ProposeError::Empty.into());
@@ -121,44 +120,32 @@ impl Leader {
     pub(super) fn append<S: Storage>(
         &mut self,
         common: &mut Common<S>,
-        proposals: Vec<Proposal>,
+        proposals: Proposals,
         refusals: &Refusals,
     ) -> Result<Appended, NotAppended> {
         let term = common.term;
         let first = common.log.last_index().next();
         let mut payload_bytes = 0_u64;
         let mut index = first;
-        let batch: Arc<[Entry]> = if refusals.0.is_empty() {
-            proposals
-                .into_iter()
-                .map(|proposal| {
-                    let entry = Entry::new(term, index, proposal.entry_type, proposal.data);
-                    payload_bytes = payload_bytes.saturating_add(entry.payload_len());
-                    index = index.next();
-                    entry
-                })
-                .collect()
-        } else {
-            proposals
-                .into_iter()
-                .enumerate()
-                .map(|(place, proposal)| {
-                    let entry = if refusals.0.iter().any(|(refused, _)| *refused == place) {
-                        Entry::refused_conf_change(term, index)
-                    } else {
-                        Entry::new(term, index, proposal.entry_type, proposal.data)
-                    };
-                    payload_bytes = payload_bytes.saturating_add(entry.payload_len());
-                    index = index.next();
-                    entry
-                })
-                .collect()
-        };
+        let batch = proposals
+            .into_iter()
+            .enumerate()
+            .map(|(place, proposal)| {
+                let entry = if refusals.contains(place) {
+                    Entry::refused_conf_change(term, index)
+                } else {
+                    Entry::new(term, index, proposal.entry_type, proposal.data)
+                };
+                payload_bytes = payload_bytes.saturating_add(entry.payload_len());
+                index = index.next();
+                entry
+            })
+            .collect();
         if !self.quota.reserve(payload_bytes) {
             let bytes_max = self.quota.bytes_max;
             return Err(ProposeError::QuotaExceeded { bytes_max }.into());
         }
-        common.log.append(Entries::from_shared(batch));
+        common.log.append(Entries::from_numbered(batch));
         // The leader counts itself like a follower, once its disk has answered.
         let last = common.log.last_index();
         common.acknowledge_own_append(last);
@@ -176,7 +163,7 @@ impl Leader {
         &mut self,
         common: &mut Common<S>,
     ) -> Result<(), StorageError> {
-        let noop = Vec::from([Proposal::default()]);
+        let noop = Proposals::from_buf([Proposal::default()]);
         match self.append(common, noop, &Refusals::default()) {
             // An empty entry is never over the quota.
             Ok(_) | Err(NotAppended::Refused(_)) => Ok(()),
@@ -211,3 +198,9 @@ impl Leader {
 /// Which proposals of a batch are replaced by empty entries, and why.
 #[derive(Default)]
 pub(super) struct Refusals(Vec<(usize, ConfChangeRefusal)>);
+
+impl Refusals {
+    fn contains(&self, place: usize) -> bool {
+        self.0.iter().any(|(refused, _)| *refused == place)
+    }
+}

@@ -8,8 +8,6 @@
 //! - Source: Raft §6; thesis §4.1, §4.3; etcd `stepLeader` (`MsgProp`),
 //!   `appliedTo`, `switchToConfig`.
 
-use alloc::vec::Vec;
-
 use bytes::Bytes;
 
 use super::Leader;
@@ -20,7 +18,7 @@ use crate::error::ConfChangeRefusal;
 use crate::membership::Reconfiguration;
 use crate::role::Next;
 use crate::storage::{Storage, StorageError};
-use crate::types::{ConfChange, EntryType, LogIndex, Proposal};
+use crate::types::{ConfChange, EntryType, LogIndex, Proposal, Proposals};
 
 /// Lets one change at a time into the log.
 #[derive(Debug)]
@@ -77,7 +75,7 @@ impl Leader {
             entry_type: EntryType::ConfChangeV2,
             data: Bytes::new(),
         };
-        match self.propose(common, Vec::from([leave])) {
+        match self.propose(common, Proposals::from_buf([leave])) {
             Err(NotAppended::Storage(error)) => Err(error),
             _ => Ok(()),
         }

@@ -88,6 +88,9 @@ fn send_append<S: Storage>(
     if progress.is_paused() {
         return Ok(false);
     }
+    if empty == EmptyAppend::Skip && progress.next() > common.log.last_index() {
+        return Ok(false);
+    }
     let prev_index = progress.next().prev();
     let prev_term = match common.log.term(prev_index) {
         Ok(term) => term,
