@@ -108,6 +108,12 @@ impl Found {
                 {
                     // A batch proves that the segment before was sealed.
                     link.check(earlier, &segment)?;
+                    if let Some(group) = replay.unstated(&batch.records) {
+                        let what = Damage::State { group };
+                        return Err(Stop::new(batch.trailer_offset, what)
+                            .into_corruption(path)
+                            .into());
+                    }
                 }
                 count += 1;
                 for placed in batch.records {

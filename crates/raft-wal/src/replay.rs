@@ -15,6 +15,7 @@ use raft_core::{Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMe
 use crate::error::Damage;
 use crate::format::{GroupState, Record};
 use crate::group::{Group, Place};
+use crate::segment::Placed;
 use crate::starts::Incarnation;
 
 /// What a log had when it was opened. All of it is durable.
@@ -149,10 +150,23 @@ impl Replay {
                     return Err(Damage::State { group });
                 }
             }
+            // The segment that says it is needed itself.
+            Record::Purge(oldest) if oldest > sequence => return Err(Damage::Meaningless),
             Record::Purge(oldest) => self.oldest_needed = self.oldest_needed.max(oldest),
             Record::Seal(_) | Record::Trailer(_) | Record::Padding => {}
         }
         Ok(())
+    }
+
+    /// A group that has begun and about which the first batch of a segment says
+    /// nothing. The segments before may go, and would take the group with them.
+    pub(crate) fn unstated(&self, first_batch: &[Placed]) -> Option<u64> {
+        let is_stated = |id: u64| {
+            first_batch.iter().any(|placed| {
+                placed.header.group == id && matches!(placed.record, Record::GroupState(_))
+            })
+        };
+        self.groups.keys().copied().find(|id| !is_stated(*id))
     }
 
     fn group(&mut self, group: u64) -> &mut Replayed {
@@ -262,6 +276,25 @@ mod tests {
         state.hard_state = HardState::EMPTY;
         let refused = replay.record(place(2), 5, Record::GroupState(state));
         assert_eq!(refused, Err(Damage::State { group: 5 }));
+    }
+
+    #[test]
+    fn a_segment_cannot_call_itself_superfluous() {
+        let mut replay = Replay::new();
+        assert_eq!(replay.record(2, 0, Record::Purge(2)), Ok(()));
+        let refused = replay.record(2, 0, Record::Purge(3));
+        assert_eq!(refused, Err(Damage::Meaningless));
+        assert_eq!(replay.oldest_needed, 2);
+    }
+
+    #[test]
+    fn the_first_batch_of_a_segment_states_every_group() {
+        let mut replay = Replay::new();
+        assert_eq!(replay.unstated(&[]), None);
+        replay
+            .record(1, 5, Record::HardState(HardState::EMPTY))
+            .expect("a vote");
+        assert_eq!(replay.unstated(&[]), Some(5));
     }
 
     #[test]

@@ -75,7 +75,18 @@ impl SegmentHeader {
         if version != FORMAT_VERSION {
             return Err(BadSegmentHeader::Version(version));
         }
-        Self::decode_fields(&mut reader).ok_or(BadSegmentHeader::Unreadable)
+        Self::decode_fields(&mut reader)
+            .filter(Self::is_possible)
+            .ok_or(BadSegmentHeader::Unreadable)
+    }
+
+    /// Segments and batches are counted from 1, no log lives to see half of all
+    /// numbers, and a segment is not older than what is needed.
+    fn is_possible(&self) -> bool {
+        let numbers = 1..=u64::MAX / 2;
+        numbers.contains(&self.sequence)
+            && numbers.contains(&self.first_batch)
+            && self.oldest_sequence <= self.sequence
     }
 
     fn decode_fields(reader: &mut Reader<'_>) -> Option<Self> {
