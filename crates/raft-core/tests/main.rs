@@ -1,7 +1,8 @@
 //! The tests of the protocol, in one binary around one cluster.
 
-mod hostile;
+mod bugs;
 mod paper;
 mod properties;
 mod random_cluster;
+mod regressions;
 mod support;

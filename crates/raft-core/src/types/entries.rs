@@ -195,9 +195,11 @@ impl Entries {
     /// Takes a batch that a leader has just numbered, or that a decoder has
     /// read. Returns `None` if the indexes are not consecutive.
     pub fn from_batch(batch: Vec<Entry>) -> Option<Self> {
-        let consecutive = batch
-            .windows(2)
-            .all(|pair| matches!(pair, [a, b] if a.index().next() == b.index()));
+        // Nothing comes behind the last number, so no entry is its own next.
+        let consecutive = batch.windows(2).all(|pair| {
+            matches!(pair, [a, b]
+                if a.index() < b.index() && a.index().next() == b.index())
+        });
         consecutive.then(|| Self::from_numbered(batch.into()))
     }
 

@@ -15,25 +15,9 @@ mod thesis_6_2_check_quorum;
 mod thesis_6_4_reads;
 mod thesis_9_6_pre_vote;
 
-use raft_core::{Body, Config, Message, Round};
+use raft_core::{Body, Round};
 
-use crate::support::{id, term};
-
-/// The paper's own protocol: no pre-vote, no check of the quorum.
-fn plain(mut config: Config) -> Config {
-    config.check_quorum = false;
-    config.pre_vote = false;
-    config
-}
-
-fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
-    Message {
-        to: id(to),
-        from: id(from),
-        term: term(in_term),
-        body,
-    }
-}
+use crate::support::{message, plain};
 
 fn asks_for_vote(body: &Body) -> bool {
     matches!(

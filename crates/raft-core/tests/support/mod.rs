@@ -9,7 +9,7 @@ mod server;
 mod slow_storage;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, NodeId, Term};
+use raft_core::{Body, Config, LogIndex, Message, NodeId, Term};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use history::History;
@@ -34,4 +34,21 @@ pub(crate) fn index(number: u64) -> LogIndex {
 /// A command.
 pub(crate) fn command(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
+}
+
+/// A message of a server to another.
+pub(crate) fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
+    Message {
+        to: id(to),
+        from: id(from),
+        term: term(in_term),
+        body,
+    }
+}
+
+/// The paper's own protocol: no pre-vote, no check of the quorum.
+pub(crate) fn plain(mut config: Config) -> Config {
+    config.check_quorum = false;
+    config.pre_vote = false;
+    config
 }

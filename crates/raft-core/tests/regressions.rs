@@ -11,7 +11,7 @@ use raft_core::{
     Snapshot, SnapshotMetadata, StartError, StepError, Term, VoteResponse,
 };
 
-use crate::support::{Cluster, command, id, index, term};
+use crate::support::{Cluster, command, id, index, message, term};
 
 /// A leader of three in term 2, with three commands.
 fn leader() -> Cluster {
@@ -22,15 +22,6 @@ fn leader() -> Cluster {
     }
     cluster.deliver_all();
     cluster
-}
-
-fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
-    Message {
-        to: id(to),
-        from: id(from),
-        term: term(in_term),
-        body,
-    }
 }
 
 /// Steps what must be refused, and compares everything before and after.
@@ -95,6 +86,9 @@ fn entries_whose_indexes_lie_are_refused() {
         Entry::normal(term(2), index(9), Bytes::new()),
     ];
     assert_eq!(Entries::from_batch(gap), None);
+    // Nor can two with the last of all numbers.
+    let twice = vec![Entry::normal(term(2), index(u64::MAX), Bytes::new()); 2];
+    assert_eq!(Entries::from_batch(twice), None);
     still_works(&mut cluster);
 }
 

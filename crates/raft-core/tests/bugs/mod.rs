@@ -1,0 +1,31 @@
+//! # What has gone wrong elsewhere
+//!
+//! Each test plays a bug that a Raft implementation really had, and that no
+//! sentence of the paper names. `docs/TESTING.md` has the whole list, with the
+//! tests elsewhere that catch the rest of it.
+
+mod elections;
+mod membership;
+mod replication;
+mod snapshots;
+mod writes;
+
+use raft_core::{Body, Config, LogIndex, Round, StorageWrites, VoteResponse};
+
+fn asynchronous(config: Config) -> Config {
+    Config {
+        storage_writes: StorageWrites::Asynchronous,
+        ..config
+    }
+}
+
+fn heartbeat(commit: LogIndex) -> Body {
+    Body::Heartbeat {
+        commit,
+        context: bytes::Bytes::new(),
+    }
+}
+
+fn answer(round: Round, vote: VoteResponse) -> Body {
+    Body::VoteResponse { round, vote }
+}
