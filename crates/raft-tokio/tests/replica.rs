@@ -2,7 +2,7 @@
 
 mod support;
 
-use raft_tokio::{ConfChange, ConfChangeType, ProposeError, TransferError};
+use raft_tokio::{ChangeMembershipError, ConfChange, ConfChangeType, ProposeError, TransferError};
 use support::{Cluster, node_id};
 
 #[tokio::test(start_paused = true)]
@@ -159,6 +159,46 @@ async fn what_was_stored_is_there_after_a_restart() {
     let leader = cluster.leader().await;
     assert_eq!(leader.query("len").await.unwrap(), "70");
     assert_eq!(leader.propose("more").await.unwrap().reply, "71:more");
+}
+
+/// The members that a server was set up with are those of its first start only.
+#[tokio::test(start_paused = true)]
+async fn a_restart_keeps_the_members_of_its_log() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let gone = cluster.follower().await.id();
+    let remove = ConfChange::single(ConfChangeType::RemoveNode, gone);
+    let members = leader.change_membership(remove).await.unwrap();
+    assert_eq!(members.voters.len(), 2);
+    for id in 1..=3 {
+        if node_id(id) == gone {
+            continue;
+        }
+        let restarted = cluster.restart(id).await;
+        restarted
+            .wait_for(|status| status.conf_state.is_equivalent_to(&members))
+            .await
+            .unwrap();
+    }
+    let leader = cluster.leader().await;
+    leader.propose("by two of two").await.unwrap();
+    assert!(leader.status().conf_state.is_equivalent_to(&members));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_refuses_a_change_of_members_and_names_the_leader() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let remove = ConfChange::single(ConfChangeType::RemoveNode, leader.id());
+    let refused = follower.change_membership(remove).await.unwrap_err();
+    assert_eq!(
+        refused,
+        ChangeMembershipError::NotLeader {
+            leader: Some(leader.id())
+        }
+    );
+    assert_eq!(follower.status().conf_state.voters.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
