@@ -36,10 +36,10 @@ fn rows(page: &str) -> Vec<(&str, &str)> {
 
 /// What a row names: `file.rs: function` and `scenario.txt`.
 fn named(row: &str) -> impl Iterator<Item = &str> {
-    row.split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|name| name.contains(".rs: ") || name.ends_with(".txt"))
+    row.split('`').skip(1).step_by(2).filter(|name| {
+        let is_scenario = Path::new(name).extension() == Some("txt".as_ref());
+        is_scenario || name.contains(".rs: ")
+    })
 }
 
 /// Whether `text` has a test of this name, behind a test attribute or in the

@@ -151,7 +151,7 @@ impl Replay {
                 }
             }
             // The segment that says it is needed itself.
-            Record::Purge(oldest) if oldest > sequence => return Err(Damage::Meaningless),
+            Record::Purge(oldest) if oldest > place.sequence => return Err(Damage::Meaningless),
             Record::Purge(oldest) => self.oldest_needed = self.oldest_needed.max(oldest),
             Record::Seal(_) | Record::Trailer(_) | Record::Padding => {}
         }
@@ -281,8 +281,8 @@ mod tests {
     #[test]
     fn a_segment_cannot_call_itself_superfluous() {
         let mut replay = Replay::new();
-        assert_eq!(replay.record(2, 0, Record::Purge(2)), Ok(()));
-        let refused = replay.record(2, 0, Record::Purge(3));
+        assert_eq!(replay.record(place(2), 0, Record::Purge(2)), Ok(()));
+        let refused = replay.record(place(2), 0, Record::Purge(3));
         assert_eq!(refused, Err(Damage::Meaningless));
         assert_eq!(replay.oldest_needed, 2);
     }
@@ -292,7 +292,7 @@ mod tests {
         let mut replay = Replay::new();
         assert_eq!(replay.unstated(&[]), None);
         replay
-            .record(1, 5, Record::HardState(HardState::EMPTY))
+            .record(place(1), 5, Record::HardState(HardState::EMPTY))
             .expect("a vote");
         assert_eq!(replay.unstated(&[]), Some(5));
     }

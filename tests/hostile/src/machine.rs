@@ -62,7 +62,7 @@ pub fn run(bytes: &[u8]) {
                 index = index.next();
                 let reply = one.apply(index, &input);
                 assert_eq!(reply, other.apply(index, &input));
-                assert!(SessionReply::decode(&reply).is_some());
+                assert!(SessionReply::decode(reply).is_some());
             }
             4 => {
                 let before = image(&mut one);

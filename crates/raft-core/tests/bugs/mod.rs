@@ -12,11 +12,9 @@ mod writes;
 
 use raft_core::{Body, Config, LogIndex, Round, StorageWrites, VoteResponse};
 
-fn asynchronous(config: Config) -> Config {
-    Config {
-        storage_writes: StorageWrites::Asynchronous,
-        ..config
-    }
+fn asynchronous(mut config: Config) -> Config {
+    config.storage_writes = StorageWrites::Asynchronous;
+    config
 }
 
 fn heartbeat(commit: LogIndex) -> Body {

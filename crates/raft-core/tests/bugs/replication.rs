@@ -202,7 +202,7 @@ impl Storage for Failing {
 fn a_leader_that_cannot_read_its_log_sends_nothing_of_it() {
     let mut cluster = Cluster::of_logs(2, |_| &[1, 1, 1]);
     cluster.crash(2);
-    let memory = cluster.node(1).storage().clone();
+    let memory: MemoryStorage = (**cluster.node(1).storage()).clone();
     let storage = Failing {
         memory,
         fails: Cell::new(false),

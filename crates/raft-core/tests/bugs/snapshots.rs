@@ -70,7 +70,7 @@ fn nothing_is_applied_while_a_snapshot_is_stored() {
     assert!(!cluster.server(2).has_apply());
     cluster.release_disk(2);
     assert_eq!(cluster.server(2).state(), (index(9), 7));
-    assert_eq!(cluster.server(2).commands(), [command(""); 0]);
+    assert!(cluster.server(2).commands().is_empty());
 }
 
 /// The snapshot came to the follower by another way than from the leader. Its

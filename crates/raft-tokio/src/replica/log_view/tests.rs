@@ -29,7 +29,7 @@ fn applied_view(count: u64) -> LogView {
     view
 }
 
-fn is_coming(result: Result<Entries, StorageError>) -> bool {
+fn is_coming(result: &Result<Entries, StorageError>) -> bool {
     matches!(result, Err(StorageError::EntriesTemporarilyUnavailable))
 }
 
@@ -108,18 +108,18 @@ fn who_lacks_old_entries_shares_one_read_and_then_has_them() {
     let mut view = applied_view(100);
     assert!(view.tail.first_index() > index(60));
     for low in [10, 10, 12] {
-        assert!(is_coming(view.entries(index(low), index(101), 300)));
+        assert!(is_coming(&view.entries(index(low), index(101), 300)));
     }
     assert_eq!(answer(&mut view), 1);
     let found = view.entries(index(10), index(101), 250).unwrap();
     assert_eq!(found, batch(1, 10, 4, 50));
     let found = view.entries(index(12), index(101), u64::MAX).unwrap();
     assert_eq!(found, batch(1, 12, 3, 50));
-    assert!(is_coming(view.entries(index(15), index(101), 300)));
+    assert!(is_coming(&view.entries(index(15), index(101), 300)));
     // Nobody is asked again as long as the answer is under way.
     let reads = view.take_reads();
     assert_eq!(reads.len(), 1);
-    assert!(is_coming(view.entries(index(15), index(101), 300)));
+    assert!(is_coming(&view.entries(index(15), index(101), 300)));
     assert!(!view.wants_reads());
 }
 
@@ -127,7 +127,7 @@ fn who_lacks_old_entries_shares_one_read_and_then_has_them() {
 fn what_was_read_is_bounded_and_so_are_the_reads() {
     let mut view = applied_view(100);
     for low in (1..60).step_by(5) {
-        assert!(is_coming(view.entries(index(low), index(low + 1), 300)));
+        assert!(is_coming(&view.entries(index(low), index(low + 1), 300)));
         answer(&mut view);
         assert!(view.entries(index(low), index(101), 300).is_ok());
     }
@@ -141,7 +141,7 @@ fn what_was_read_is_bounded_and_so_are_the_reads() {
 #[test]
 fn entries_of_another_log_are_not_taken() {
     let mut view = applied_view(100);
-    assert!(is_coming(view.entries(index(10), index(101), 300)));
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
     let (number, _) = view.take_reads()[0];
     view.on_read(number, Ok(batch(2, 10, 5, 50)));
     // They cannot be had: a snapshot has to take their place.
@@ -154,7 +154,7 @@ fn what_cannot_be_read_asks_for_a_snapshot_behind_it() {
     let mut view = applied_view(100);
     view.create_snapshot(index(5), None, Bytes::new()).unwrap();
     assert!(view.snapshot().is_ok());
-    assert!(is_coming(view.entries(index(10), index(101), 300)));
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
     let (number, _) = view.take_reads()[0];
     view.on_read(number, Err(LogReadError::NotAnswered));
     let refused = view.entries(index(10), index(101), 300);
@@ -171,29 +171,29 @@ fn what_cannot_be_read_asks_for_a_snapshot_behind_it() {
         .unwrap();
     assert!(view.snapshot().is_ok());
     // What is behind it can still be read.
-    assert!(is_coming(view.entries(index(11), index(101), 300)));
+    assert!(is_coming(&view.entries(index(11), index(101), 300)));
 }
 
 #[test]
 fn a_read_that_a_compaction_has_passed_is_no_failure() {
     let mut view = applied_view(100);
-    assert!(is_coming(view.entries(index(10), index(101), 300)));
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
     let (number, _) = view.take_reads()[0];
     view.compact(index(20)).unwrap();
     view.on_read(number, Err(LogReadError::Compacted));
     let gone = view.entries(index(10), index(101), 300);
     assert!(matches!(gone, Err(StorageError::Compacted)));
     assert!(view.snapshot().is_ok());
-    assert!(is_coming(view.entries(index(21), index(101), 300)));
+    assert!(is_coming(&view.entries(index(21), index(101), 300)));
 }
 
 #[test]
 fn reads_of_an_earlier_leadership_end_in_nothing() {
     let mut view = applied_view(100);
-    assert!(is_coming(view.entries(index(10), index(101), 300)));
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
     let (number, _) = view.take_reads()[0];
     view.forget_reads();
     view.on_read(number, Ok(batch(1, 10, 5, 50)));
-    assert!(is_coming(view.entries(index(10), index(101), 300)));
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
     assert_eq!(view.reads_under_way(), 1);
 }
