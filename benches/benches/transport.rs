@@ -2,11 +2,13 @@
 //! and back.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::{Body, Entries, Entry, EntryId, LogIndex, Message, NodeId, Term};
+use raft_tokio::snapshot::{MemorySnapshots, SnapshotExchange};
 use raft_tokio::transport::{Inbound, Inbox, Packet};
 use raft_tokio::{TcpTransport, TcpTransportConfig, Transport};
 use tokio::runtime::Builder;
@@ -36,7 +38,8 @@ impl End {
             transport,
             inbox,
         };
-        end.transport.start(Inbox::new(sender));
+        let snapshots = SnapshotExchange::new(Arc::new(MemorySnapshots::new()));
+        end.transport.start(Inbox::new(sender), snapshots);
         end
     }
 

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use raft_tokio::{
     BoxError, LogIndex, LogStore, MemoryLogStore, MemoryNetwork, NodeId, Raft, RaftConfig,
-    ReplicaStatus, SnapshotJob, StateMachine,
+    ReplicaStatus, SnapshotJob, SnapshotReader, StateMachine,
 };
 
 /// What every command carries. Cloning it allocates nothing.
@@ -25,12 +25,11 @@ impl StateMachine for Counter {
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
-        let count = self.0;
-        Box::new(move || Ok(Bytes::copy_from_slice(&count.to_le_bytes())))
+        SnapshotJob::bytes(self.0.to_le_bytes().to_vec())
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        self.0 = u64::from_le_bytes(snapshot.as_ref().try_into()?);
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        self.0 = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
         Ok(())
     }
 }

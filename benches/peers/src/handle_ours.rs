@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_tokio::{
     BoxError, LogIndex, MemoryLogStore, MemoryNetwork, NodeId, Raft, RaftConfig, SnapshotJob,
-    StateMachine,
+    SnapshotReader, StateMachine,
 };
 
 use crate::handle_load::{Client, Layout, PAYLOAD, Runtimes};
@@ -22,12 +22,11 @@ impl StateMachine for Counter {
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
-        let count = self.0;
-        Box::new(move || Ok(Bytes::copy_from_slice(&count.to_le_bytes())))
+        SnapshotJob::bytes(self.0.to_le_bytes().to_vec())
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        self.0 = u64::from_le_bytes(snapshot.as_ref().try_into()?);
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        self.0 = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use raft_tokio::{
     BoxError, LogIndex, ProposeError, Raft, ReadError, ReplicaStatus, SessionError, SessionLimits,
-    SessionPipeline, Sessions, SnapshotJob, StateMachine,
+    SessionPipeline, Sessions, SnapshotJob, SnapshotReader, StateMachine,
 };
 use tokio::time::{Instant, sleep};
 
@@ -34,11 +34,11 @@ impl StateMachine for KvMachine {
 
     fn snapshot(&mut self) -> SnapshotJob {
         let image = self.image();
-        Box::new(move || Ok(image.encode()))
+        SnapshotJob::new(move |out| Ok(image.write_to(out)?))
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        Ok(self.restore_image(&snapshot)?)
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        Ok(self.restore_image(snapshot)?)
     }
 }
 

@@ -1,7 +1,8 @@
 //! A log store of one's own: one file that is written anew for every write.
 //! Slow, and as durable as the disk. What a real one has to keep of it: writes
 //! are done in order, away from the caller, and `done` is called once they would
-//! survive a power failure.
+//! survive a power failure. The data of snapshots is kept by raft-tokio beside
+//! it; this store knows which of them its log refers to, and says so.
 //!
 //! ```text
 //! cargo run -p raft-tokio --example own_log_store -- /tmp/own-log
@@ -21,7 +22,9 @@ use raft_tokio::log_store::{
     LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite, StoredLog,
     WriteDone,
 };
+use raft_tokio::snapshot::{SnapshotFiles, SnapshotStorage};
 use raft_tokio::{MemoryNetwork, NodeId, RaftConfig, SerdeMachine, TypedRaft};
+use raft_wal::Identity;
 use raft_wire::{
     decode_entry, decode_hard_state, decode_snapshot_metadata, encode_entry, encode_hard_state,
     encode_snapshot_metadata,
@@ -38,7 +41,7 @@ struct Content {
 
 impl Content {
     /// A run of records, each a length and that many bytes: the hard state, the
-    /// snapshot's metadata and data (both empty without one), then the entries.
+    /// snapshot's metadata and manifest (both empty without one), then the entries.
     fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
         let mut record = |write: &dyn Fn(&mut BytesMut)| {
@@ -161,6 +164,7 @@ enum Work {
 }
 
 struct FileLogStore {
+    snapshots: SnapshotFiles,
     /// `None` once the thread has it.
     content: Option<Content>,
     path: PathBuf,
@@ -170,14 +174,20 @@ struct FileLogStore {
 }
 
 impl FileLogStore {
-    fn open(path: &Path) -> Result<Self, Box<dyn Error + Send + Sync>> {
+    fn open(path: &Path, owner: Identity) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(error.into()),
         };
+        let content = Content::decode(bytes.into())?;
+        let folder = path.with_extension("data");
+        let snapshots = SnapshotFiles::open(&folder, owner)?;
+        let installed = content.snapshot.as_ref();
+        snapshots.remove_unrecorded(installed.map(|snapshot| snapshot.metadata.id()))?;
         Ok(Self {
-            content: Some(Content::decode(bytes.into())?),
+            snapshots,
+            content: Some(content),
             path: path.to_owned(),
             queue: None,
             thread: None,
@@ -203,7 +213,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn work_off(queue: &Receiver<Work>, mut content: Content, path: &Path) {
+fn work_off(queue: &Receiver<Work>, mut content: Content, path: &Path, snapshots: &SnapshotFiles) {
     let mut failure = None;
     for work in queue {
         let done = match work {
@@ -225,6 +235,10 @@ fn work_off(queue: &Receiver<Work>, mut content: Content, path: &Path) {
             let written = replace(path, &content.encode());
             failure = written.err().map(|error| LogStoreError(Arc::new(error)));
         }
+        if let (None, Some(snapshot)) = (&failure, &content.snapshot) {
+            // Too many are no harm; the next time it is tried again.
+            let _ = snapshots.prune(snapshot.metadata.id());
+        }
         done.complete(failure.clone().map_or(Ok(()), Err));
     }
 }
@@ -235,9 +249,10 @@ impl LogStore for FileLogStore {
         let stored = content.stored();
         let (queue, work) = channel();
         let path = self.path.clone();
+        let snapshots = self.snapshots.clone();
         let thread = std::thread::Builder::new()
             .name("own-log".to_owned())
-            .spawn(move || work_off(&work, content, &path))
+            .spawn(move || work_off(&work, content, &path, &snapshots))
             .map_err(|error| LogStoreError(Arc::new(error)))?;
         self.queue = Some(queue);
         self.thread = Some(thread);
@@ -250,6 +265,10 @@ impl LogStore for FileLogStore {
 
     fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
         self.send(Work::Read(request, done));
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStorage> {
+        Arc::new(self.snapshots.clone())
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
@@ -284,8 +303,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let path = std::env::args()
         .nth(1)
         .ok_or("usage: own_log_store <file>")?;
-    let log = FileLogStore::open(Path::new(&path))?;
     let id = NodeId::new(1).ok_or("ids begin at 1")?;
+    let owner = Identity {
+        cluster_id: 1,
+        node_id: id,
+    };
+    let log = FileLogStore::open(Path::new(&path), owner)?;
     let config = RaftConfig {
         // So small that a few runs compact the log.
         snapshot_entries: 4,

@@ -6,12 +6,15 @@
 //! ```
 
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use raft_tokio::core::{Body, SnapshotOutcome};
+use raft_tokio::core::{Body, Message, SnapshotOutcome};
+use raft_tokio::snapshot::SnapshotExchange;
 use raft_tokio::transport::{Inbound, Inbox, Packet, Transport};
 use raft_tokio::{
-    BoxError, LogIndex, MemoryLogStore, NodeId, Raft, RaftConfig, SnapshotJob, StateMachine,
+    BoxError, LogIndex, MemoryLogStore, NodeId, Raft, RaftConfig, SnapshotJob, SnapshotReader,
+    StateMachine,
 };
 use tokio::sync::mpsc;
 
@@ -21,33 +24,64 @@ const PACKETS_WAITING_MAX: usize = 1024;
 
 type Wires = HashMap<NodeId, mpsc::Sender<Packet>>;
 
+/// Where each replica takes snapshots in. A real transport has a connection.
+type Doors = Arc<Mutex<HashMap<NodeId, Ends>>>;
+
+#[derive(Clone)]
+struct Ends {
+    inbox: Inbox,
+    snapshots: SnapshotExchange,
+}
+
 struct ChannelTransport {
+    id: NodeId,
     wires: Wires,
+    doors: Doors,
     /// `None` once it is served.
     incoming: Option<mpsc::Receiver<Packet>>,
-    inbox: Option<Inbox>,
+    ends: Option<Ends>,
 }
 
 /// A transport for each of these, connected to the others.
 fn connect(ids: &[NodeId]) -> Vec<ChannelTransport> {
     let mut wires = Wires::new();
+    let doors = Doors::default();
     let mut ends = Vec::new();
     for id in ids {
         let (wire, incoming) = mpsc::channel(PACKETS_WAITING_MAX);
         wires.insert(*id, wire);
-        ends.push(incoming);
+        ends.push((*id, incoming));
     }
-    let transport = |incoming| ChannelTransport {
+    let transport = |(id, incoming)| ChannelTransport {
+        id,
         wires: wires.clone(),
+        doors: doors.clone(),
         incoming: Some(incoming),
-        inbox: None,
+        ends: None,
     };
     ends.into_iter().map(transport).collect()
 }
 
+/// Takes a snapshot's data over, then its message: whether it got there. Never
+/// in the way of other packets, which matter more.
+async fn carry(from: &Ends, to: Option<Ends>, message: Message) -> bool {
+    let (Some(to), Body::Snapshot(snapshot)) = (to, &message.body) else {
+        return false;
+    };
+    match from.snapshots.copy(snapshot, &to.snapshots).await {
+        Ok(received) => received.deliver(&to.inbox, message).await,
+        Err(_) => false,
+    }
+}
+
 impl Transport for ChannelTransport {
-    fn start(&mut self, inbox: Inbox) {
-        self.inbox = Some(inbox.clone());
+    fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange) {
+        let ends = Ends { inbox, snapshots };
+        if let Ok(mut doors) = self.doors.lock() {
+            doors.insert(self.id, ends.clone());
+        }
+        let inbox = ends.inbox.clone();
+        self.ends = Some(ends);
         let Some(mut incoming) = self.incoming.take() else {
             return;
         };
@@ -62,34 +96,39 @@ impl Transport for ChannelTransport {
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {
-        let is_snapshot =
-            matches!(&packet, Packet::Raft(message) if matches!(message.body, Body::Snapshot(_)));
-        let sent = self
-            .wires
-            .get(&to)
-            .is_some_and(|wire| wire.try_send(packet).is_ok());
-        let Some(inbox) = &self.inbox else { return };
-        if !sent {
-            inbox.try_deliver(Inbound::Unreachable(to));
-        }
-        if is_snapshot {
-            let outcome = if sent {
-                SnapshotOutcome::Arrived
-            } else {
-                SnapshotOutcome::Failed
-            };
-            // The replica must hear of it, so this waits for room.
-            let inbox = inbox.clone();
-            tokio::spawn(async move {
-                inbox.deliver(Inbound::SnapshotReport { to, outcome }).await;
-            });
+        let Some(ends) = &self.ends else { return };
+        match packet {
+            Packet::Raft(message) if matches!(message.body, Body::Snapshot(_)) => {
+                let door = self.doors.lock().ok();
+                let door = door.and_then(|doors| doors.get(&to).cloned());
+                let ends = ends.clone();
+                tokio::spawn(async move {
+                    let outcome = if carry(&ends, door, message).await {
+                        SnapshotOutcome::Arrived
+                    } else {
+                        SnapshotOutcome::Failed
+                    };
+                    // The replica must hear of it, so this waits for room.
+                    let report = Inbound::SnapshotReport { to, outcome };
+                    ends.inbox.deliver(report).await;
+                });
+            }
+            packet => {
+                let wire = self.wires.get(&to);
+                if wire.is_none_or(|wire| wire.try_send(packet).is_err()) {
+                    ends.inbox.try_deliver(Inbound::Unreachable(to));
+                }
+            }
         }
     }
 
     fn stop(&mut self) {
         // The others find their wires to this replica cut.
         self.wires.clear();
-        self.inbox = None;
+        self.ends = None;
+        if let Ok(mut doors) = self.doors.lock() {
+            doors.remove(&self.id);
+        }
     }
 }
 
@@ -108,12 +147,11 @@ impl StateMachine for Count {
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
-        let count = self.0;
-        Box::new(move || Ok(Bytes::copy_from_slice(&count.to_le_bytes())))
+        SnapshotJob::bytes(self.0.to_le_bytes().to_vec())
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        self.0 = u64::from_le_bytes(snapshot.as_ref().try_into()?);
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        self.0 = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
         Ok(())
     }
 }

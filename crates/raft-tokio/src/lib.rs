@@ -22,6 +22,7 @@ mod metrics;
 mod node;
 mod replica;
 pub mod sessions;
+pub mod snapshot;
 mod state_machine;
 mod status;
 mod task;
@@ -48,7 +49,8 @@ pub use replica::{Applied, PendingReply, Permit, Raft};
 pub use sessions::{
     SessionClient, SessionError, SessionId, SessionLimits, SessionPipeline, Sessions,
 };
-pub use state_machine::{BoxError, SnapshotJob, StateMachine};
+pub use snapshot::{SnapshotJob, SnapshotReader};
+pub use state_machine::{BoxError, StateMachine};
 pub use status::{Health, ReplicaStatus, Unfit, Waiting};
 pub use task::{StopReason, Stopped};
 pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};

@@ -9,18 +9,17 @@
 use bytes::Bytes;
 use raft_core::LogIndex;
 
+use crate::snapshot::{SnapshotJob, SnapshotReader};
+
 /// An error of the user's own.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Builds the bytes of a snapshot, away from the task that applies commands.
-pub type SnapshotJob = Box<dyn FnOnce() -> Result<Bytes, BoxError> + Send>;
 
 /// What commands mean. Lives on a task of its own; nothing else touches it, so
 /// it needs no locks.
 ///
 /// ```
 /// use bytes::Bytes;
-/// use raft_tokio::{BoxError, LogIndex, SnapshotJob, StateMachine};
+/// use raft_tokio::{BoxError, LogIndex, SnapshotJob, SnapshotReader, StateMachine};
 ///
 /// #[derive(Default)]
 /// struct Counter(u64);
@@ -36,12 +35,56 @@ pub type SnapshotJob = Box<dyn FnOnce() -> Result<Bytes, BoxError> + Send>;
 ///     }
 ///
 ///     fn snapshot(&mut self) -> SnapshotJob {
-///         let value = self.0;
-///         Box::new(move || Ok(Bytes::copy_from_slice(&value.to_le_bytes())))
+///         SnapshotJob::bytes(self.0.to_le_bytes().to_vec())
 ///     }
 ///
-///     fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-///         self.0 = u64::from_le_bytes(snapshot.as_ref().try_into()?);
+///     fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+///         self.0 = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// A large state is written and read piece by piece, so that no more than a few
+/// pieces are in memory besides the state itself:
+///
+/// ```
+/// use std::io::Read;
+/// use std::sync::Arc;
+///
+/// use bytes::Bytes;
+/// use raft_tokio::{BoxError, LogIndex, SnapshotJob, SnapshotReader, StateMachine};
+///
+/// /// Pages that a snapshot shares with the state until one of them changes.
+/// #[derive(Default)]
+/// struct Pages(Vec<Arc<[u8; 4096]>>);
+///
+/// impl StateMachine for Pages {
+///     fn apply(&mut self, _index: LogIndex, command: &Bytes) -> Bytes {
+///         let page = usize::from(command[0]);
+///         self.0.resize_with(self.0.len().max(page + 1), || Arc::new([0; 4096]));
+///         Arc::make_mut(&mut self.0[page])[0] += 1;
+///         Bytes::new()
+///     }
+///
+///     fn snapshot(&mut self) -> SnapshotJob {
+///         let pages = self.0.clone();
+///         SnapshotJob::new(move |out| {
+///             for page in pages {
+///                 out.write_all(&page[..])?;
+///             }
+///             Ok(())
+///         })
+///     }
+///
+///     fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+///         let mut pages = Vec::new();
+///         while snapshot.bytes_left() > 0 {
+///             let mut page = [0; 4096];
+///             snapshot.read_exact(&mut page)?;
+///             pages.push(Arc::new(page));
+///         }
+///         self.0 = pages;
 ///         Ok(())
 ///     }
 /// }
@@ -60,15 +103,16 @@ pub trait StateMachine: Send + 'static {
         Bytes::new()
     }
 
-    /// Takes the state as it is now and returns a job that encodes it. The job
+    /// Takes the state as it is now and returns a job that writes it. The job
     /// runs on another thread while further commands are applied, so it has to
-    /// own what it encodes: a clone, or a persistent or reference-counted copy.
+    /// own what it writes: a clone, or a persistent or reference-counted copy.
     fn snapshot(&mut self) -> SnapshotJob;
 
-    /// Replaces the state by what a snapshot job encoded, here or on another
-    /// replica.
+    /// Replaces the state by what a snapshot job wrote, here or on another
+    /// replica. Runs on a thread that may wait; nothing else is asked of the
+    /// state machine meanwhile.
     ///
     /// # Errors
-    /// The bytes cannot be read. The replica stops, since it cannot go on.
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError>;
+    /// The data cannot be read. The replica stops, since it cannot go on.
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError>;
 }

@@ -22,7 +22,8 @@ use crate::config::RaftConfig;
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::log_store::LogStore;
 use crate::replica::Raft;
-use crate::state_machine::{BoxError, SnapshotJob, StateMachine};
+use crate::snapshot::{SnapshotJob, SnapshotReader};
+use crate::state_machine::{BoxError, StateMachine};
 use crate::transport::Transport;
 
 /// The first byte of everything that is encoded here. It also makes sure that
@@ -164,11 +165,14 @@ impl<S: SerdeMachine> StateMachine for Typed<S> {
 
     fn snapshot(&mut self) -> SnapshotJob {
         let state = self.write().clone();
-        Box::new(move || Ok(encode(&state)?))
+        SnapshotJob::new(move |out| {
+            out.write_all(&[FORMAT])?;
+            SnapshotJob::value(state).write_to(out)
+        })
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        let state = decode(&snapshot)?;
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        let state = decode(&snapshot.read_whole()?)?;
         *self.write() = state;
         Ok(())
     }
@@ -364,16 +368,18 @@ mod tests {
         let job = machine.snapshot();
         machine.apply(LogIndex::new(2), &command);
         let mut other = Typed::new(Log(Vec::new()));
-        other.restore(job().unwrap()).unwrap();
+        let bytes = job.into_bytes().unwrap();
+        other.restore(&mut SnapshotReader::of_bytes(bytes)).unwrap();
         assert_eq!(*other.state.read().unwrap(), Log(vec!["a".to_owned()]));
     }
 
     #[test]
     fn bytes_of_others_are_refused() {
         let mut machine = Typed::new(Log(vec!["a".to_owned()]));
-        assert!(machine.restore(Bytes::from_static(b"")).is_err());
-        assert!(machine.restore(Bytes::from_static(b"\x02\x00")).is_err());
-        assert!(machine.restore(Bytes::from_static(b"\x01\xff")).is_err());
+        for foreign in [&b""[..], b"\x02\x00", b"\x01\xff"] {
+            let mut snapshot = SnapshotReader::of_bytes(foreign);
+            assert!(machine.restore(&mut snapshot).is_err());
+        }
         assert_eq!(Typed::<Log>::decode_reply(b"7"), Err(CodecError::Foreign));
         assert_eq!(*machine.state.read().unwrap(), Log(vec!["a".to_owned()]));
     }

@@ -10,7 +10,8 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use raft_tokio::sessions::{SessionCommand, SessionReply, WINDOW_MAX};
 use raft_tokio::{
     BoxError, LogIndex, MemoryLogStore, MemoryNetwork, Raft, RaftConfig, SessionClient,
-    SessionError, SessionId, SessionLimits, SessionPipeline, Sessions, SnapshotJob, StateMachine,
+    SessionError, SessionId, SessionLimits, SessionPipeline, Sessions, SnapshotJob, SnapshotReader,
+    StateMachine,
 };
 use support::{Journal, node_id};
 
@@ -32,7 +33,11 @@ impl Glass {
 
     /// Everything in it, as bytes.
     fn state(&self) -> Bytes {
-        self.with(StateMachine::snapshot)().unwrap()
+        self.with(StateMachine::snapshot).into_bytes().unwrap()
+    }
+
+    fn set_state(&mut self, state: Bytes) -> Result<(), BoxError> {
+        self.restore(&mut SnapshotReader::of_bytes(state))
     }
 
     fn step(&mut self, index: u64, command: &SessionCommand) -> SessionReply {
@@ -61,7 +66,7 @@ impl StateMachine for Glass {
         self.with(StateMachine::snapshot)
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
         self.with(|machine| machine.restore(snapshot))
     }
 }
@@ -275,7 +280,7 @@ fn a_replica_that_began_from_a_snapshot_has_the_same_state_ever_after() {
         if random.u8(..) < 8 {
             // With other limits, as if somebody had changed the program.
             other = Glass::new(SessionLimits::default());
-            other.restore(one.state()).unwrap();
+            other.set_state(one.state()).unwrap();
         }
         let session = SessionId::new(random.u64(index.saturating_sub(60)..=index));
         let command = match random.u8(0..10) {
@@ -306,13 +311,13 @@ fn a_damaged_snapshot_is_refused_and_changes_nothing() {
         // The tail belongs to the wrapped machine, which takes any.
         let cut = state.slice(..len);
         if len < state.len() - "a".len() {
-            assert!(machine.restore(cut).is_err(), "{len} bytes");
+            assert!(machine.set_state(cut).is_err(), "{len} bytes");
             assert_eq!(machine.state(), state);
         }
     }
     let mut many = state.to_vec();
     many[25..33].fill(0xff);
-    assert!(machine.restore(many.into()).is_err());
+    assert!(machine.set_state(many.into()).is_err());
 }
 
 struct Group {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use raft_core::LogIndex;
 use raft_kv::machine::KvMachine;
 use raft_tokio::sessions::{SessionLimits, SessionReply, Sessions};
-use raft_tokio::{BoxError, SnapshotJob, StateMachine};
+use raft_tokio::{BoxError, SnapshotJob, SnapshotReader, StateMachine};
 
 use crate::choices::Choices;
 
@@ -27,11 +27,11 @@ impl StateMachine for Kv {
 
     fn snapshot(&mut self) -> SnapshotJob {
         let image = self.0.image();
-        Box::new(move || Ok(image.encode()))
+        SnapshotJob::new(move |out| Ok(image.write_to(out)?))
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        Ok(self.0.restore_image(&snapshot)?)
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        Ok(self.0.restore_image(snapshot)?)
     }
 }
 
@@ -45,7 +45,12 @@ fn replica() -> Sessions<Kv> {
 }
 
 fn image(replica: &mut Sessions<Kv>) -> Bytes {
-    replica.snapshot()().expect("a snapshot of memory works")
+    let job = replica.snapshot();
+    job.into_bytes().expect("a snapshot of memory works")
+}
+
+fn restore(replica: &mut Sessions<Kv>, snapshot: Bytes) -> Result<(), BoxError> {
+    replica.restore(&mut SnapshotReader::of_bytes(snapshot))
 }
 
 /// Runs one script.
@@ -71,7 +76,8 @@ pub fn run(bytes: &[u8]) {
             }
             _ => {
                 let before = image(&mut one);
-                match (one.restore(input.clone()), other.restore(input)) {
+                let restored = restore(&mut one, input.clone());
+                match (restored, restore(&mut other, input)) {
                     (Ok(()), Ok(())) => {}
                     (Err(_), Err(_)) => assert_eq!(image(&mut one), before),
                     _ => panic!("one replica took the snapshot, the other did not"),
@@ -82,7 +88,7 @@ pub fn run(bytes: &[u8]) {
         assert_eq!(image(&mut other), state);
         // One replica goes on from a snapshot, the other does not.
         let mut fresh = replica();
-        fresh.restore(state).expect("it was written right");
+        restore(&mut fresh, state).expect("it was written right");
         one = fresh;
     }
 }

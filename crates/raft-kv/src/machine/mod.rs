@@ -12,6 +12,8 @@ mod pair;
 mod snapshot;
 mod store;
 
+use std::io::Read;
+
 use bytes::{Bytes, BytesMut};
 
 pub use operation::{Batch, Condition, Keys, MalformedBatch, Operation, Pairs, SetReply};
@@ -86,9 +88,9 @@ impl KvMachine {
     /// Replaces the state.
     ///
     /// # Errors
-    /// The bytes are not a snapshot of this machine; the state is unchanged.
-    pub fn restore_image(&mut self, encoded: &[u8]) -> Result<(), MalformedSnapshot> {
-        self.store = snapshot::decode(encoded)?;
+    /// What comes is not a snapshot of this machine; the state is unchanged.
+    pub fn restore_image(&mut self, source: impl Read) -> Result<(), MalformedSnapshot> {
+        self.store = snapshot::decode(source)?;
         Ok(())
     }
 }

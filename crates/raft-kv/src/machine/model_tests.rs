@@ -152,7 +152,7 @@ fn machine_step(machine: &mut KvMachine, step: &Step) -> Reply {
         Step::Restore => {
             let encoded = machine.image().encode();
             *machine = KvMachine::default();
-            machine.restore_image(&encoded).unwrap();
+            machine.restore_image(&encoded[..]).unwrap();
             return Reply::Error("restored".into());
         }
     }

@@ -23,8 +23,9 @@ pub const VALUE_BYTES_MAX: usize = 64 << 20;
 /// replicas must agree on it.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
 
-/// More shards make a copy under a snapshot smaller, and an image larger.
-const SHARDS: usize = 1024;
+/// More shards make a copy under a snapshot smaller, and an image larger. All
+/// replicas agree on it, so that the same state is the same snapshot.
+const SHARDS: u32 = 1024;
 
 pub(super) type Shard = Arc<HashTable<Pair>>;
 
@@ -32,7 +33,8 @@ pub(super) type Shard = Arc<HashTable<Pair>>;
 #[derive(Debug)]
 pub struct Store {
     shards: Vec<Shard>,
-    /// Differs between replicas, and may: no order of keys is ever seen.
+    /// Of the keys within a shard. Differs between replicas, and may: no order of
+    /// keys is ever seen.
     hasher: RandomState,
     len: usize,
 }
@@ -40,7 +42,7 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
-            shards: vec![Shard::default(); SHARDS],
+            shards: vec![Shard::default(); SHARDS as usize],
             hasher: RandomState::new(),
             len: 0,
         }
@@ -61,7 +63,7 @@ impl Store {
     /// The value of a key.
     pub fn value(&self, key: &[u8]) -> Option<&[u8]> {
         let hash = self.hasher.hash_one(key);
-        let pair = self.shards[shard_of(hash)].find(hash, |pair| pair.key() == key);
+        let pair = self.shards[shard_of(key)].find(hash, |pair| pair.key() == key);
         pair.map(Pair::value)
     }
 
@@ -69,7 +71,7 @@ impl Store {
     pub fn insert(&mut self, key: &[u8], value: &[u8]) {
         let hasher = &self.hasher;
         let hash = hasher.hash_one(key);
-        let shard = Arc::make_mut(&mut self.shards[shard_of(hash)]);
+        let shard = Arc::make_mut(&mut self.shards[shard_of(key)]);
         let slot = shard.entry(
             hash,
             |pair| pair.key() == key,
@@ -87,7 +89,7 @@ impl Store {
     /// Takes a key away; whether it had a value.
     pub fn remove(&mut self, key: &[u8]) -> bool {
         let hash = self.hasher.hash_one(key);
-        let shard = &mut self.shards[shard_of(hash)];
+        let shard = &mut self.shards[shard_of(key)];
         // A shard that does not change need not be copied.
         if shard.find(hash, |pair| pair.key() == key).is_none() {
             return false;
@@ -221,11 +223,11 @@ impl Store {
     }
 }
 
-/// The shard of the keys with this hash. The tables look at its lowest bits and
-/// at its highest ones, so this takes those between.
-fn shard_of(hash: u64) -> usize {
-    // The remainder is smaller than the number of shards.
-    usize::try_from((hash >> 32) % SHARDS as u64).unwrap_or(0)
+/// A key's shard follows from its checksum alone, so it is the same on every
+/// replica. Keys that were chosen to meet in one shard make a larger copy under a
+/// snapshot and no slower look-up: within a shard the hash is keyed.
+fn shard_of(key: &[u8]) -> usize {
+    (crc32c::crc32c(key) % SHARDS) as usize
 }
 
 fn put_value(out: &mut BytesMut, value: Option<&[u8]>) {

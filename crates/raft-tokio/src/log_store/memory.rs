@@ -13,12 +13,14 @@ use super::{
     LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite, StoredLog,
     WriteDone,
 };
+use crate::snapshot::{MemorySnapshots, SnapshotStorage};
 
 /// A log store in memory. Clones share what is stored, so a replica can be
 /// stopped and started again with the same store.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryLogStore {
     stored: Arc<Mutex<Stored>>,
+    snapshots: MemorySnapshots,
 }
 
 #[derive(Debug)]
@@ -66,6 +68,9 @@ impl LogStore for MemoryLogStore {
     }
 
     fn append(&mut self, write: LogWrite, done: WriteDone) {
+        if let Some(snapshot) = &write.snapshot {
+            self.snapshots.prune(snapshot.metadata.id());
+        }
         self.with(|stored| {
             if let Some(snapshot) = write.snapshot {
                 stored.entries = EntrySequence::starting_at(snapshot.metadata.index.next());
@@ -94,7 +99,12 @@ impl LogStore for MemoryLogStore {
         done.complete(found);
     }
 
+    fn snapshots(&self) -> Arc<dyn SnapshotStorage> {
+        Arc::new(self.snapshots.clone())
+    }
+
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
+        self.snapshots.prune(snapshot.metadata.id());
         self.with(|stored| {
             stored.entries.drop_before(compact_to.index.next());
             stored.snapshot = Some(snapshot);

@@ -4,6 +4,8 @@
 //! and acknowledged later, in order, so that one disk sync serves everything
 //! that came in meanwhile. Reading is handed over too: a replica has only the
 //! end of its log in memory, and reads the rest back for followers that lack it.
+//! The data of snapshots goes past the log, into a
+//! [`SnapshotStorage`]: here are their manifests.
 
 mod memory;
 mod wal;
@@ -12,6 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use raft_core::{Entries, EntryId, HardState, LogIndex, Snapshot};
+
+use crate::snapshot::SnapshotStorage;
 
 pub use memory::MemoryLogStore;
 pub use raft_wal::Incarnation;
@@ -22,7 +26,7 @@ pub use wal::{WalLogStore, WalLogStoreError, WalLogStoreOptions};
 pub struct StoredLog {
     /// Term, vote and commit index.
     pub hard_state: HardState,
-    /// The latest snapshot, with its data.
+    /// The latest snapshot, with the manifest of its data.
     pub snapshot: Option<Snapshot>,
     /// The entries behind the snapshot.
     pub entries: Entries,
@@ -35,7 +39,8 @@ pub struct LogWrite {
     pub hard_state: Option<HardState>,
     /// Entries, which replace what the log has at and behind their first index.
     pub entries: Entries,
-    /// A snapshot from the leader, with its data, which replaces the log.
+    /// A snapshot from the leader, which replaces the log. Its data is in the
+    /// store's [`SnapshotStorage`] already, durably.
     pub snapshot: Option<Snapshot>,
     /// Whether the write has to survive a power failure before it is done.
     pub durability: Durability,
@@ -161,10 +166,14 @@ pub trait LogStore: Send + 'static {
     /// overlaps with an overwrite does no harm.
     fn read(&mut self, request: LogReadRequest, done: LogReadDone);
 
-    /// Stores a snapshot of this replica's own state machine, and after that
-    /// drops the log up to and including `compact_to`, which is not behind the
-    /// snapshot. Calls `done` when the snapshot is durable; writes that are
-    /// handed over meanwhile may be done before it.
+    /// Where the data of snapshots is kept. What is stored there and neither
+    /// written nor compacted to before the process ends is not needed after it.
+    fn snapshots(&self) -> Arc<dyn SnapshotStorage>;
+
+    /// Refers to a snapshot of this replica's own state machine, whose data is
+    /// stored, and drops the log up to and including `compact_to`, which is not
+    /// behind the snapshot. Calls `done` when that is durable. From then on older
+    /// snapshots may go; from before, the one that the log referred to may not.
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone);
 
     /// Flushes and closes, away from the caller; returns when it is done. May

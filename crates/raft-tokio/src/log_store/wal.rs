@@ -1,35 +1,33 @@
 //! # The durable log store
 //!
-//! A [`Wal`] for entries, votes and marks, and a [`SnapshotStore`] beside it for
-//! the data of snapshots, in one folder. Entries go straight to the log's own
-//! thread, which syncs whatever has queued up at once, and come back from another
-//! of its threads. Snapshots are large and
-//! rare: a second thread writes them, and only then tells the log about them.
+//! A [`Wal`] for entries, votes and marks, and [`SnapshotFiles`] beside it for
+//! the data of snapshots, in one folder. Writes go straight to the log's own
+//! thread, which syncs whatever has queued up at once, and entries come back from
+//! another of its threads. The log refers to snapshots that are durable already;
+//! once it refers to a newer one, a thread of their own removes those that are too
+//! old, so that the log waits for no unlinking.
 //!
-//! - Owns: the log, the snapshot store's thread.
+//! - Owns: the log, the thread that removes snapshots.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use raft_core::{EntryId, NodeId, Snapshot};
+use raft_core::{EntryId, NodeId, Snapshot, SnapshotMetadata};
 use raft_wal::{
-    Identity, Incarnation, OpenError, ReadError, Recovered, SnapshotError, SnapshotStore, Sync,
-    Wal, WalError, WalOptions, Write,
+    Identity, Incarnation, OpenError, ReadError, Recovered, SnapshotError, Sync, Wal, WalError,
+    WalOptions, Write,
 };
 
 use super::{
     Durability, LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite,
     StoredLog, WriteDone,
 };
+use crate::snapshot::{SnapshotFiles, SnapshotStorage};
 
 /// The group of a replica that has its log for itself.
 const GROUP: u64 = 0;
-
-/// How many snapshots stay on the disk: the latest, and the one before it.
-const SNAPSHOTS_KEPT: usize = 2;
 
 /// Where and how a replica's log is kept on disk.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +61,11 @@ pub struct WalLogStore {
     options: WalLogStoreOptions,
     incarnation: Incarnation,
     /// `None` once closed.
-    wal: Option<Arc<Wal>>,
+    wal: Option<Wal>,
     stored: Recovered,
-    snapshots: SnapshotStore,
+    snapshots: SnapshotFiles,
     /// `None` before the first load and once closed.
-    saver: Option<Saver>,
+    pruner: Option<Pruner>,
 }
 
 /// The folder cannot be opened. Nothing was changed in it.
@@ -94,15 +92,15 @@ impl WalLogStore {
             node_id: options.node_id,
         };
         let (wal, stored) = Wal::open(folder, identity, options.wal)?;
-        let snapshots = SnapshotStore::open(folder, identity, GROUP, SNAPSHOTS_KEPT)?;
+        let snapshots = SnapshotFiles::open(folder, identity)?;
         Ok(Self {
             folder: folder.to_owned(),
             options,
             incarnation: stored.incarnation,
-            wal: Some(Arc::new(wal)),
+            wal: Some(wal),
             stored,
             snapshots,
-            saver: None,
+            pruner: None,
         })
     }
 
@@ -133,13 +131,19 @@ fn complete(done: WriteDone, result: Result<(), WalError>) {
 impl LogStore for WalLogStore {
     fn load(&mut self) -> Result<StoredLog, LogStoreError> {
         let group = self.stored.take_group(GROUP);
-        let snapshot = match &group.snapshot {
-            Some(metadata) => Some(self.snapshots.load(metadata.id()).map_err(failed)?),
+        let installed = group.snapshot.as_ref().map(SnapshotMetadata::id);
+        self.snapshots
+            .remove_unrecorded(installed)
+            .map_err(failed)?;
+        let snapshot = match group.snapshot {
+            Some(metadata) => {
+                let manifest = self.snapshots.manifest(metadata.id()).map_err(failed)?;
+                Some(manifest.snapshot(metadata))
+            }
             None => None,
         };
-        if let (None, Some(wal)) = (&self.saver, &self.wal) {
-            let saver = Saver::start(self.snapshots.clone(), wal.clone()).map_err(failed)?;
-            self.saver = Some(saver);
+        if self.pruner.is_none() {
+            self.pruner = Some(Pruner::start(self.snapshots.clone()).map_err(failed)?);
         }
         Ok(StoredLog {
             hard_state: group.hard_state,
@@ -151,15 +155,19 @@ impl LogStore for WalLogStore {
     }
 
     fn append(&mut self, write: LogWrite, done: WriteDone) {
-        let (Some(saver), Some(wal)) = (&self.saver, &self.wal) else {
+        let Some(wal) = &self.wal else {
             return;
         };
-        if write.snapshot.is_some() || saver.holds_writes() {
-            // What comes behind a snapshot must not overtake it.
-            saver.save(Save::Write { write, done });
-        } else {
-            wal.append(wal_write(write), |result| complete(done, result));
-        }
+        let installed = write
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.metadata.id());
+        let done = self.pruning(installed, done);
+        wal.append(wal_write(write), |result| complete(done, result));
+    }
+
+    fn snapshots(&self) -> Arc<dyn SnapshotStorage> {
+        Arc::new(self.snapshots.clone())
     }
 
     fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
@@ -176,23 +184,41 @@ impl LogStore for WalLogStore {
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
-        if let Some(saver) = &self.saver {
-            saver.save(Save::Compact {
-                snapshot,
-                compact_to,
-                done,
-            });
-        }
+        let Some(wal) = &self.wal else {
+            return;
+        };
+        let done = self.pruning(Some(snapshot.metadata.id()), done);
+        wal.compact(GROUP, compact_to, snapshot.metadata, |result| {
+            complete(done, result);
+        });
     }
 
     fn close(&mut self) {
-        // Snapshots under way are finished first; then the log has one owner.
-        self.saver = None;
-        if let Some(Ok(wal)) = self.wal.take().map(Arc::try_unwrap)
+        if let Some(wal) = self.wal.take()
             && let Err(error) = wal.close()
         {
             tracing::error!(node = %self.options.node_id, %error, "closing the log failed");
         }
+        self.pruner = None;
+    }
+}
+
+impl WalLogStore {
+    /// Once the log refers to another snapshot, older ones go.
+    fn pruning(&self, installed: Option<EntryId>, done: WriteDone) -> WriteDone {
+        let (Some(installed), Some(pruner)) = (installed, &self.pruner) else {
+            return done;
+        };
+        let queue = pruner.queue.clone();
+        WriteDone::new(move |result| {
+            if result.is_ok()
+                && let Some(queue) = queue
+            {
+                // A thread that has ended leaves it to the next start.
+                let _ = queue.send(installed);
+            }
+            done.complete(result);
+        })
     }
 }
 
@@ -208,94 +234,43 @@ fn wal_write(write: LogWrite) -> Write {
     out
 }
 
-/// What the snapshot thread does, in order.
+/// The thread that removes snapshots. Joined when it is dropped, which must not
+/// be before the log is closed: a write that is not done keeps the queue open.
 #[derive(Debug)]
-enum Save {
-    /// A write with a snapshot in it, or behind one.
-    Write { write: LogWrite, done: WriteDone },
-    /// A snapshot of the own state machine.
-    Compact {
-        snapshot: Snapshot,
-        compact_to: EntryId,
-        done: WriteDone,
-    },
-}
-
-/// The thread that writes snapshots. Joined when it is dropped.
-#[derive(Debug)]
-struct Saver {
-    queue: Option<Sender<Save>>,
-    /// Writes that wait in the queue: what comes later has to wait there too.
-    writes: Arc<AtomicUsize>,
+struct Pruner {
+    /// `None` while it ends.
+    queue: Option<Sender<EntryId>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Saver {
-    fn start(snapshots: SnapshotStore, wal: Arc<Wal>) -> std::io::Result<Self> {
-        let (queue, work) = channel();
-        let writes = Arc::new(AtomicUsize::new(0));
-        let waiting = writes.clone();
+impl Pruner {
+    fn start(snapshots: SnapshotFiles) -> std::io::Result<Self> {
+        let (queue, installed) = channel();
         let thread = std::thread::Builder::new()
             .name("raft-snapshots".to_owned())
-            .spawn(move || save_all(&work, &snapshots, &wal, &waiting))?;
+            .spawn(move || prune_all(&installed, &snapshots))?;
         Ok(Self {
             queue: Some(queue),
-            writes,
             thread: Some(thread),
         })
     }
-
-    fn holds_writes(&self) -> bool {
-        self.writes.load(Ordering::Acquire) > 0
-    }
-
-    fn save(&self, save: Save) {
-        if matches!(save, Save::Write { .. }) {
-            self.writes.fetch_add(1, Ordering::AcqRel);
-        }
-        if let Some(queue) = &self.queue {
-            // The thread lives as long as this.
-            let _ = queue.send(save);
-        }
-    }
 }
 
-impl Drop for Saver {
+impl Drop for Pruner {
     fn drop(&mut self) {
         self.queue = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that writes snapshots panicked");
+            tracing::error!("the thread that removes snapshots panicked");
         }
     }
 }
 
-fn save_all(work: &Receiver<Save>, snapshots: &SnapshotStore, wal: &Wal, waiting: &AtomicUsize) {
-    for save in work {
-        match save {
-            Save::Write { write, done } => {
-                let saved = match &write.snapshot {
-                    Some(snapshot) => snapshots.save(&snapshot.metadata, &snapshot.data).map(drop),
-                    None => Ok(()),
-                };
-                match saved {
-                    Ok(()) => wal.append(wal_write(write), |result| complete(done, result)),
-                    Err(error) => done.complete(Err(failed(error))),
-                }
-                // Behind the log's own queue now, so nothing overtakes it.
-                waiting.fetch_sub(1, Ordering::AcqRel);
-            }
-            Save::Compact {
-                snapshot,
-                compact_to,
-                done,
-            } => match snapshots.save(&snapshot.metadata, &snapshot.data) {
-                Ok(_) => wal.compact(GROUP, compact_to, snapshot.metadata, |result| {
-                    complete(done, result);
-                }),
-                Err(error) => done.complete(Err(failed(error))),
-            },
+fn prune_all(installed: &Receiver<EntryId>, snapshots: &SnapshotFiles) {
+    for id in installed {
+        if let Err(error) = snapshots.prune(id) {
+            tracing::warn!(%error, "old snapshots could not be removed; the next one tries again");
         }
     }
 }

@@ -9,6 +9,7 @@
 //! - Source: Raft Fig. 2 (`lastApplied`), §7.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{
@@ -22,7 +23,8 @@ use super::propose::Applied;
 use super::reports::{Reports, Wanted};
 use super::request::{Event, PendingRead, Waiter};
 use super::waiters::CommittedWaiters;
-use crate::state_machine::StateMachine;
+use crate::snapshot::{SnapshotExchange, SnapshotStorage, build, open_checked};
+use crate::state_machine::{BoxError, StateMachine};
 use crate::task::panic_text;
 
 /// What the state machine is to do, in order.
@@ -58,6 +60,7 @@ pub(super) struct ApplyTask<M> {
     events: mpsc::UnboundedSender<Event>,
     reports: Reports,
     workers: TaskTracker,
+    snapshots: SnapshotExchange,
 }
 
 /// Works until the queue is closed. A panic of the state machine is reported,
@@ -66,15 +69,62 @@ pub(super) async fn run<M: StateMachine>(
     mut task: ApplyTask<M>,
     mut queue: mpsc::UnboundedReceiver<ApplyWork>,
 ) {
+    let events = task.events.clone();
     while let Some(work) = queue.recv().await {
-        let result = std::panic::catch_unwind(AssertUnwindSafe(|| task.work(work)));
-        let failure = match result {
-            Ok(Ok(())) => continue,
-            Ok(Err(failure)) => failure,
-            Err(panic) => panic_text(panic.as_ref()),
+        let result = match work {
+            ApplyWork::Restore(snapshot) => match task.restore(snapshot).await {
+                Ok(restored) => {
+                    task = restored;
+                    Ok(())
+                }
+                Err(failure) => {
+                    let _ = events.send(Event::StateMachineFailed(failure));
+                    return;
+                }
+            },
+            ApplyWork::Entries {
+                entries,
+                waiters,
+                receipt,
+                conf_states,
+            } => caught(|| task.apply_batch(&entries, waiters, receipt, conf_states)),
+            ApplyWork::Reads(reads) => caught(|| task.answer(reads)),
+            ApplyWork::Snapshot => caught(|| task.snapshot()),
         };
-        let _ = task.events.send(Event::StateMachineFailed(failure));
-        break;
+        if let Err(failure) = result {
+            let _ = events.send(Event::StateMachineFailed(failure));
+            return;
+        }
+    }
+}
+
+/// Runs the user's code, and says so if it panics.
+fn caught(work: impl FnOnce()) -> Result<(), String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()))
+}
+
+/// Restores a state machine from a snapshot that is stored, on a thread that may
+/// wait for the disk.
+///
+/// # Errors
+/// It cannot read the snapshot, or it panicked; then it is gone.
+pub(super) async fn restore<M: StateMachine>(
+    mut machine: M,
+    snapshot: Snapshot,
+    storage: Arc<dyn SnapshotStorage>,
+) -> Result<M, BoxError> {
+    let restored = tokio::task::spawn_blocking(move || {
+        let mut reader = open_checked(storage.as_ref(), &snapshot)?;
+        machine.restore(&mut reader)?;
+        reader.finish()?;
+        Ok(machine)
+    });
+    match restored.await {
+        Ok(restored) => restored,
+        Err(error) => Err(match error.try_into_panic() {
+            Ok(panic) => panic_text(panic.as_ref()).into(),
+            Err(cancelled) => cancelled.into(),
+        }),
     }
 }
 
@@ -86,6 +136,7 @@ impl<M: StateMachine> ApplyTask<M> {
         events: mpsc::UnboundedSender<Event>,
         reports: Reports,
         workers: TaskTracker,
+        snapshots: SnapshotExchange,
     ) -> Self {
         Self {
             machine,
@@ -94,36 +145,34 @@ impl<M: StateMachine> ApplyTask<M> {
             events,
             reports,
             workers,
+            snapshots,
         }
     }
 
-    fn work(&mut self, work: ApplyWork) -> Result<(), String> {
-        match work {
-            ApplyWork::Entries {
-                entries,
-                mut waiters,
-                receipt,
-                conf_states,
-            } => {
-                self.apply(&entries, &mut waiters);
-                if let Some((_, conf_state)) = conf_states.into_iter().next_back() {
-                    self.conf_state = conf_state;
-                }
-                self.report(receipt);
-            }
-            ApplyWork::Restore(snapshot) => {
-                let metadata = snapshot.metadata;
-                self.machine
-                    .restore(snapshot.data)
-                    .map_err(|error| format!("it cannot read a snapshot: {error}"))?;
-                self.applied = metadata.id();
-                self.conf_state = metadata.conf_state;
-                self.report(None);
-            }
-            ApplyWork::Reads(reads) => self.answer(reads),
-            ApplyWork::Snapshot => self.snapshot(),
+    fn apply_batch(
+        &mut self,
+        entries: &Entries,
+        mut waiters: CommittedWaiters,
+        receipt: Option<ApplyReceipt>,
+        conf_states: Vec<(LogIndex, ConfState)>,
+    ) {
+        self.apply(entries, &mut waiters);
+        if let Some((_, conf_state)) = conf_states.into_iter().next_back() {
+            self.conf_state = conf_state;
         }
-        Ok(())
+        self.report(receipt);
+    }
+
+    async fn restore(mut self, snapshot: Snapshot) -> Result<Self, String> {
+        let metadata = snapshot.metadata.clone();
+        let storage = self.snapshots.storage().clone();
+        self.machine = restore(self.machine, snapshot, storage)
+            .await
+            .map_err(|error| format!("it cannot read a snapshot: {error}"))?;
+        self.applied = metadata.id();
+        self.conf_state = metadata.conf_state;
+        self.report(None);
+        Ok(self)
     }
 
     fn report(&self, receipt: Option<ApplyReceipt>) {
@@ -199,11 +248,14 @@ impl<M: StateMachine> ApplyTask<M> {
         };
         let job = self.machine.snapshot();
         let events = self.events.clone();
+        let snapshots = self.snapshots.clone();
         self.workers.spawn_blocking(move || {
-            let built = std::panic::catch_unwind(AssertUnwindSafe(job))
+            snapshots.protect(metadata.id());
+            let storage = snapshots.storage().as_ref();
+            let build = AssertUnwindSafe(|| build(storage, metadata, job));
+            let built = std::panic::catch_unwind(build)
                 .unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
-            let snapshot = built.map(|data| Snapshot { metadata, data });
-            let _ = events.send(Event::SnapshotBuilt(snapshot));
+            let _ = events.send(Event::SnapshotBuilt(built));
         });
     }
 }

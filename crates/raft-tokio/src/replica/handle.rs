@@ -31,7 +31,7 @@ use crate::transport::Transport;
 ///
 /// ```
 /// # use bytes::Bytes;
-/// # use raft_tokio::{BoxError, LogIndex, SnapshotJob, StateMachine};
+/// # use raft_tokio::{BoxError, LogIndex, SnapshotJob, SnapshotReader, StateMachine};
 /// use raft_tokio::{MemoryLogStore, MemoryNetwork, NodeId, Raft, RaftConfig};
 /// # #[derive(Default)]
 /// # struct Counter(u64);
@@ -41,8 +41,8 @@ use crate::transport::Transport;
 /// #         Bytes::from(self.0.to_string())
 /// #     }
 /// #     fn query(&mut self, _query: &Bytes) -> Bytes { Bytes::from(self.0.to_string()) }
-/// #     fn snapshot(&mut self) -> SnapshotJob { Box::new(|| Ok(Bytes::new())) }
-/// #     fn restore(&mut self, _snapshot: Bytes) -> Result<(), BoxError> { Ok(()) }
+/// #     fn snapshot(&mut self) -> SnapshotJob { SnapshotJob::bytes("") }
+/// #     fn restore(&mut self, _snapshot: &mut SnapshotReader) -> Result<(), BoxError> { Ok(()) }
 /// # }
 ///
 /// # #[tokio::main(flavor = "current_thread")]

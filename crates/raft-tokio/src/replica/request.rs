@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{ConfState, Entries, LogIndex, NodeId, Snapshot, Term};
+use raft_core::{ConfState, Entries, EntryId, LogIndex, NodeId, Snapshot, Term};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::log_view::ReadNumber;
@@ -204,6 +204,8 @@ pub(super) enum Event {
     Applied,
     /// A snapshot of the state machine was built.
     SnapshotBuilt(Result<Snapshot, BoxError>),
+    /// A snapshot that was to be sent cannot be read.
+    SnapshotDamaged(EntryId),
     /// A command of a caller behind another replica has its reply.
     RemoteReply {
         to: NodeId,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use raft_core::{
-    ConfState, Entries, HardState, LogIndex, RawNode, Snapshot, SnapshotMetadata, Storage, Term,
+    ConfState, Entries, HardState, LogIndex, RawNode, SnapshotMetadata, Storage, Term,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
@@ -20,10 +20,12 @@ use super::host::{Parts, ReplicaHost};
 use super::log_view::{LogView, TailLimits};
 use super::propose::Room;
 use super::reports::Reports;
+use super::request::Event;
 use crate::config::RaftConfig;
 use crate::error::StartError;
 use crate::event_loop::{EventLoop, Ticks};
 use crate::log_store::{Durability, LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use crate::snapshot::{SnapshotExchange, build};
 use crate::state_machine::StateMachine;
 use crate::status::ReplicaStatus;
 use crate::task::TaskControl;
@@ -53,9 +55,9 @@ pub(super) async fn start(
     if is_pristine(&stored) && !config.initial_voters.is_empty() {
         stored = found(&config, &mut machine, &mut log).await?;
     }
-    if let Some(snapshot) = &stored.snapshot {
-        machine
-            .restore(snapshot.data.clone())
+    if let Some(snapshot) = stored.snapshot.clone() {
+        machine = apply::restore(machine, snapshot, log.snapshots())
+            .await
             .map_err(StartError::Restore)?;
     }
     let storage = view_of(&config, stored)?;
@@ -67,6 +69,11 @@ pub(super) async fn start(
     let (recvc, recvc_receiver) = mpsc::channel(PACKETS_WAITING_MAX);
     let (controlc, controlc_receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (events, eventc) = mpsc::unbounded_channel();
+    let damage = events.clone();
+    let snapshots = SnapshotExchange::reporting(log.snapshots(), move |id| {
+        // A loop that is gone needs no snapshot.
+        let _ = damage.send(Event::SnapshotDamaged(id));
+    });
     let (work, queue) = mpsc::unbounded_channel();
     let (status, _) = watch::channel(ReplicaStatus::starting(config.id));
     let control = TaskControl::new();
@@ -98,9 +105,10 @@ pub(super) async fn start(
         events.clone(),
         reports.clone(),
         workers.clone(),
+        snapshots.clone(),
     );
     workers.spawn(apply::run(machine, queue));
-    transport.start(Inbox::new(recvc));
+    transport.start(Inbox::new(recvc), snapshots.clone());
     let mut interval = tokio::time::interval(config.tick);
     // Ticks that a stall swallowed are not made up: a burst would be an election.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -117,6 +125,7 @@ pub(super) async fn start(
             apply: work,
             events,
             reports,
+            snapshots,
             applied: applied.index,
             tick,
             status,
@@ -148,19 +157,17 @@ async fn found(
     machine: &mut impl StateMachine,
     log: &mut impl LogStore,
 ) -> Result<StoredLog, StartError> {
+    let metadata = SnapshotMetadata {
+        index: FIRST_INDEX,
+        term: FIRST_TERM,
+        conf_state: ConfState::of_voters(config.initial_voters.iter().copied()),
+    };
     let job = machine.snapshot();
-    let data = tokio::task::spawn_blocking(job)
+    let storage = log.snapshots();
+    let snapshot = tokio::task::spawn_blocking(move || build(storage.as_ref(), metadata, job))
         .await
         .map_err(|error| StartError::FirstSnapshot(error.into()))?
         .map_err(StartError::FirstSnapshot)?;
-    let snapshot = Snapshot {
-        metadata: SnapshotMetadata {
-            index: FIRST_INDEX,
-            term: FIRST_TERM,
-            conf_state: ConfState::of_voters(config.initial_voters.iter().copied()),
-        },
-        data,
-    };
     let hard_state = HardState {
         term: FIRST_TERM,
         vote: None,

@@ -7,7 +7,8 @@ use raft_core::LogIndex;
 
 use super::command::{SessionCommand, SessionReply, applied};
 use super::table::{SessionLimits, Table, Turn};
-use crate::state_machine::{BoxError, SnapshotJob, StateMachine};
+use crate::snapshot::{SnapshotJob, SnapshotReader};
+use crate::state_machine::{BoxError, StateMachine};
 
 /// A state machine that applies a repeated command once. Its commands are
 /// [`SessionCommand`]s, its replies [`SessionReply`]s; a
@@ -18,7 +19,7 @@ use crate::state_machine::{BoxError, SnapshotJob, StateMachine};
 /// use bytes::Bytes;
 /// use raft_tokio::sessions::{SessionCommand, SessionLimits, SessionReply, Sessions};
 /// use raft_tokio::{LogIndex, StateMachine};
-/// # use raft_tokio::{BoxError, SnapshotJob};
+/// # use raft_tokio::{BoxError, SnapshotJob, SnapshotReader};
 /// # #[derive(Default)]
 /// # struct Counter(u64);
 /// # impl StateMachine for Counter {
@@ -26,8 +27,8 @@ use crate::state_machine::{BoxError, SnapshotJob, StateMachine};
 /// #         self.0 += 1;
 /// #         Bytes::from(self.0.to_string())
 /// #     }
-/// #     fn snapshot(&mut self) -> SnapshotJob { Box::new(|| Ok(Bytes::new())) }
-/// #     fn restore(&mut self, _snapshot: Bytes) -> Result<(), BoxError> { Ok(()) }
+/// #     fn snapshot(&mut self) -> SnapshotJob { SnapshotJob::bytes("") }
+/// #     fn restore(&mut self, _snapshot: &mut SnapshotReader) -> Result<(), BoxError> { Ok(()) }
 /// # }
 ///
 /// let mut machine = Sessions::new(Counter::default(), SessionLimits::default());
@@ -119,12 +120,15 @@ impl<M: StateMachine> StateMachine for Sessions<M> {
     fn snapshot(&mut self) -> SnapshotJob {
         let table = self.table.clone();
         let machine = self.machine.snapshot();
-        Box::new(move || Ok(table.encode(&machine()?)))
+        SnapshotJob::new(move |out| {
+            table.write_to(out)?;
+            machine.write_to(out)
+        })
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        let (table, inner) = Table::decode(snapshot)?;
-        self.machine.restore(inner)?;
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        let table = Table::read_from(snapshot)?;
+        self.machine.restore(snapshot)?;
         self.table = table;
         Ok(())
     }

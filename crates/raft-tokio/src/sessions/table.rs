@@ -5,11 +5,14 @@
 //! - Source: thesis §6.3.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::{self, Read};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::LogIndex;
 
 use super::command::SessionId;
+use crate::snapshot::SnapshotReader;
+use crate::state_machine::BoxError;
 
 /// When sessions are forgotten. A cluster keeps the limits that it began with:
 /// they are in its snapshots, and what a later start says is ignored.
@@ -191,65 +194,73 @@ const SNAPSHOT_FORMAT: u8 = 2;
 /// A snapshot of the table is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the snapshot has no table of sessions; was it made by a state machine without Sessions?")]
-pub(super) struct NoTable;
+struct NoTable;
+
+fn put_number(out: &mut dyn io::Write, number: u64) -> io::Result<()> {
+    out.write_all(&number.to_le_bytes())
+}
+
+fn take_number(snapshot: &mut SnapshotReader) -> io::Result<u64> {
+    let mut bytes = [0; 8];
+    snapshot.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
+}
 
 impl Table {
-    /// Format, limits, count, then each session in order of its last use, then
-    /// what the wrapped state machine wrote. Numbers are little-endian.
-    pub(super) fn encode(&self, inner: &[u8]) -> Bytes {
-        let replies_len = usize::try_from(self.reply_bytes).unwrap_or(0);
-        let mut out =
-            BytesMut::with_capacity(64 + self.sessions.len() * 48 + replies_len + inner.len());
-        out.put_u8(SNAPSHOT_FORMAT);
-        out.put_u64_le(self.limits.sessions_max);
-        out.put_u64_le(self.limits.idle_entries_max);
-        out.put_u64_le(self.limits.reply_bytes_max);
-        out.put_u64_le(len_of(self.sessions.len()));
+    /// Format, limits, count, then each session in order of its last use. What
+    /// the wrapped state machine writes comes behind it. Numbers are
+    /// little-endian.
+    pub(super) fn write_to(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        out.write_all(&[SNAPSHOT_FORMAT])?;
+        put_number(out, self.limits.sessions_max)?;
+        put_number(out, self.limits.idle_entries_max)?;
+        put_number(out, self.limits.reply_bytes_max)?;
+        put_number(out, len_of(self.sessions.len()))?;
         for id in self.by_use.values() {
             let Some(session) = self.sessions.get(id) else {
                 continue;
             };
-            out.put_u64_le(id.get());
-            out.put_u64_le(session.last_used.get());
-            out.put_u64_le(session.acknowledged);
-            out.put_u64_le(len_of(session.replies.len()));
+            put_number(out, id.get())?;
+            put_number(out, session.last_used.get())?;
+            put_number(out, session.acknowledged)?;
+            put_number(out, len_of(session.replies.len()))?;
             for reply in &session.replies {
-                out.put_u64_le(len_of(reply.len()));
-                out.put_slice(reply);
+                put_number(out, len_of(reply.len()))?;
+                out.write_all(reply)?;
             }
         }
-        out.put_slice(inner);
-        out.freeze()
+        Ok(())
     }
 
-    /// The table, and what the wrapped state machine wrote.
-    pub(super) fn decode(mut bytes: Bytes) -> Result<(Self, Bytes), NoTable> {
-        let number = |bytes: &mut Bytes| bytes.try_get_u64_le().map_err(|_| NoTable);
-        if bytes.try_get_u8() != Ok(SNAPSHOT_FORMAT) {
-            return Err(NoTable);
+    /// The table; what the wrapped state machine wrote is left.
+    pub(super) fn read_from(snapshot: &mut SnapshotReader) -> Result<Self, BoxError> {
+        let mut format = [0];
+        if snapshot.read_exact(&mut format).is_err() || format != [SNAPSHOT_FORMAT] {
+            return Err(NoTable.into());
         }
         let mut table = Self::new(SessionLimits {
-            sessions_max: number(&mut bytes)?,
-            idle_entries_max: number(&mut bytes)?,
-            reply_bytes_max: number(&mut bytes)?,
+            sessions_max: take_number(snapshot)?,
+            idle_entries_max: take_number(snapshot)?,
+            reply_bytes_max: take_number(snapshot)?,
         });
-        for _ in 0..number(&mut bytes)? {
-            let id = SessionId::new(number(&mut bytes)?);
-            let last_used = LogIndex::new(number(&mut bytes)?);
-            let acknowledged = number(&mut bytes)?;
-            let count = number(&mut bytes)?;
+        for _ in 0..take_number(snapshot)? {
+            let id = SessionId::new(take_number(snapshot)?);
+            let last_used = LogIndex::new(take_number(snapshot)?);
+            let acknowledged = take_number(snapshot)?;
+            let count = take_number(snapshot)?;
             // The highest number must have one above it.
             if count > WINDOW_MAX || acknowledged >= u64::MAX - WINDOW_MAX {
-                return Err(NoTable);
+                return Err(NoTable.into());
             }
             let mut replies = VecDeque::new();
             for _ in 0..count {
-                let len = usize::try_from(number(&mut bytes)?).map_err(|_| NoTable)?;
-                if len > bytes.len() {
-                    return Err(NoTable);
+                let len = take_number(snapshot)?;
+                if len > snapshot.bytes_left() {
+                    return Err(NoTable.into());
                 }
-                // A copy, so that the table does not keep the whole snapshot alive.
-                replies.push_back(Bytes::copy_from_slice(&bytes.split_to(len)));
+                let mut reply = vec![0; usize::try_from(len)?];
+                snapshot.read_exact(&mut reply)?;
+                replies.push_back(reply.into());
             }
             table.reply_bytes += bytes_of(&replies);
             let is_twin = table.by_use.insert(last_used, id).is_some();
@@ -259,9 +270,9 @@ impl Table {
                 replies,
             };
             if table.sessions.insert(id, session).is_some() || is_twin {
-                return Err(NoTable);
+                return Err(NoTable.into());
             }
         }
-        Ok((table, bytes))
+        Ok(table)
     }
 }

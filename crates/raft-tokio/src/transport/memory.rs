@@ -2,7 +2,9 @@
 //!
 //! Owns who has joined a [`MemoryNetwork`], and the faults that a test asked
 //! for. Packets move from one replica into the [`Inbox`] of another: nothing is
-//! encoded, and without faults nothing is locked.
+//! encoded, and without faults nothing is locked. The data of a snapshot is
+//! copied from exchange to exchange by a task of its own, before its message goes
+//! the same way.
 //!
 //! Reads: the directory of members, looked up anew only when it has changed.
 //! Emits: packets, and to their sender what became of snapshots and peers.
@@ -11,9 +13,11 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use raft_core::{Body, NodeId, SnapshotOutcome};
+use raft_core::{Body, Message, NodeId, Snapshot, SnapshotOutcome};
+use tokio::runtime::Handle;
 
 use super::{Inbound, Inbox, Packet, Transport};
+use crate::snapshot::SnapshotExchange;
 
 /// A network inside this process, with faults to order. Clones are the same
 /// network.
@@ -76,6 +80,9 @@ struct Member {
     /// Tells a member from its own successor after a restart.
     seat: u64,
     inbox: Inbox,
+    snapshots: SnapshotExchange,
+    /// Where its snapshots are copied.
+    runtime: Handle,
 }
 
 #[derive(Debug, Default)]
@@ -166,18 +173,20 @@ impl MemoryNetwork {
     }
 
     /// Delivers what was held, in the order in which it was sent, and holds
-    /// nothing more. What was held for an inbox that is full or gone is lost.
+    /// nothing more; snapshots begin to travel, and arrive when they do. What was
+    /// held for an inbox that is full or gone is lost.
     pub fn release(&self) {
         let hub = &self.hub;
         hub.change_faults(|faults| {
             faults.holds.clear();
             for Held { from, to, packet } in faults.held.drain(..) {
-                let is_snapshot = is_snapshot(&packet);
-                let arrived = hub
-                    .inbox(to)
-                    .is_some_and(|inbox| inbox.try_deliver(Inbound::Packet(packet)));
-                if is_snapshot && let Some(inbox) = hub.inbox(from) {
-                    inbox.try_deliver(snapshot_report(to, arrived));
+                match packet.into() {
+                    Load::Snapshot(message, snapshot) => hub.carry(from, to, message, snapshot),
+                    Load::Light(packet) => {
+                        if let Some(member) = hub.member(to) {
+                            member.inbox.try_deliver(Inbound::Packet(packet));
+                        }
+                    }
                 }
             }
         });
@@ -190,19 +199,41 @@ impl MemoryNetwork {
 }
 
 impl Hub {
-    fn inbox(&self, id: NodeId) -> Option<Inbox> {
+    fn member(&self, id: NodeId) -> Option<Member> {
         locked(&self.members)
             .iter()
             .find(|member| member.id == id)
-            .map(|member| member.inbox.clone())
+            .cloned()
     }
 
-    fn enter(&self, id: NodeId, inbox: Inbox) -> u64 {
+    fn enter(&self, id: NodeId, inbox: Inbox, snapshots: SnapshotExchange) -> u64 {
         let mut members = locked(&self.members);
         let seat = self.version.fetch_add(1, Ordering::Release) + 1;
         members.retain(|member| member.id != id);
-        members.push(Member { id, seat, inbox });
+        members.push(Member {
+            id,
+            seat,
+            inbox,
+            snapshots,
+            runtime: Handle::current(),
+        });
         seat
+    }
+
+    /// Takes a snapshot to its receiver, and reports to its sender, both in the
+    /// background.
+    fn carry(&self, from: NodeId, to: NodeId, message: Message, snapshot: Snapshot) {
+        let (Some(sender), receiver) = (self.member(from), self.member(to)) else {
+            return;
+        };
+        let runtime = sender.runtime.clone();
+        runtime.spawn(async move {
+            let arrived = match receiver {
+                Some(receiver) => pass_snapshot(&sender, &receiver, message, &snapshot).await,
+                None => false,
+            };
+            sender.inbox.deliver(snapshot_report(to, arrived)).await;
+        });
     }
 
     fn leave(&self, seat: u64) {
@@ -274,8 +305,8 @@ impl MemoryTransport {
         self.routes_version = version;
     }
 
-    /// Moves the packet into its receiver's inbox. `false` if it was dropped.
-    fn pass(&mut self, to: NodeId, packet: Packet) -> bool {
+    /// Moves the packet into its receiver's inbox, or drops it.
+    fn pass(&mut self, to: NodeId, packet: Packet) {
         let Some(route) = self.routes.iter_mut().find(|route| route.to == to) else {
             // Remembered, so that its absence is reported once.
             self.routes.push(Route {
@@ -284,7 +315,7 @@ impl MemoryTransport {
                 health: Health::ReportedUnreachable,
             });
             self.report(Inbound::Unreachable(to));
-            return false;
+            return;
         };
         let arrived = route
             .inbox
@@ -296,7 +327,6 @@ impl MemoryTransport {
             route.health = Health::ReportedUnreachable;
             self.report(Inbound::Unreachable(to));
         }
-        arrived
     }
 
     /// Tells the replica, now or, if it has no room, at the next flush.
@@ -320,8 +350,8 @@ impl MemoryTransport {
 }
 
 impl Transport for MemoryTransport {
-    fn start(&mut self, inbox: Inbox) {
-        let seat = self.hub.enter(self.id, inbox.clone());
+    fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange) {
+        let seat = self.hub.enter(self.id, inbox.clone(), snapshots);
         self.attachment = Some(Attachment { inbox, seat });
     }
 
@@ -331,14 +361,16 @@ impl Transport for MemoryTransport {
         }
         self.refresh_routes();
         let is_snapshot = is_snapshot(&packet);
-        let arrived = match self.hub.fate(self.id, to, packet) {
-            Fate::Passes(packet) => self.pass(to, packet),
-            Fate::Lost => false,
-            // Its report comes when it is released.
-            Fate::Held => return,
-        };
-        if is_snapshot {
-            self.report(snapshot_report(to, arrived));
+        match self.hub.fate(self.id, to, packet) {
+            Fate::Passes(packet) => match packet.into() {
+                Load::Snapshot(message, snapshot) => {
+                    self.hub.carry(self.id, to, message, snapshot);
+                }
+                Load::Light(packet) => self.pass(to, packet),
+            },
+            Fate::Lost if is_snapshot => self.report(snapshot_report(to, false)),
+            // A snapshot's report comes when it is released.
+            Fate::Lost | Fate::Held => {}
         }
     }
 
@@ -365,6 +397,45 @@ impl Drop for MemoryTransport {
 
 fn is_snapshot(packet: &Packet) -> bool {
     matches!(packet, Packet::Raft(message) if matches!(message.body, Body::Snapshot(_)))
+}
+
+/// A packet, by what it takes to bring it.
+enum Load {
+    /// The data of this snapshot goes first.
+    Snapshot(Message, Snapshot),
+    Light(Packet),
+}
+
+impl From<Packet> for Load {
+    fn from(packet: Packet) -> Self {
+        match packet {
+            Packet::Raft(message) => match &message.body {
+                Body::Snapshot(snapshot) => {
+                    let snapshot = snapshot.as_ref().clone();
+                    Self::Snapshot(message, snapshot)
+                }
+                _ => Self::Light(Packet::Raft(message)),
+            },
+            packet => Self::Light(packet),
+        }
+    }
+}
+
+/// Copies the data, then delivers the message. `false` if one of them failed.
+async fn pass_snapshot(
+    sender: &Member,
+    receiver: &Member,
+    message: Message,
+    snapshot: &Snapshot,
+) -> bool {
+    match sender.snapshots.copy(snapshot, &receiver.snapshots).await {
+        Ok(received) => received.try_deliver(&receiver.inbox, message),
+        Err(error) => {
+            let (node, peer) = (sender.id, receiver.id);
+            tracing::warn!(%node, %peer, %error, "a snapshot did not arrive at a peer");
+            false
+        }
+    }
 }
 
 fn snapshot_report(to: NodeId, arrived: bool) -> Inbound {

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use raft_core::{Message, NodeId, SnapshotOutcome};
 use tokio::sync::mpsc;
 
+use crate::snapshot::SnapshotExchange;
+
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use raft_wire::frame::{RequestKind, ResponseOutcome};
 pub use tcp::{TcpTransport, TcpTransportConfig, TransportError};
@@ -80,6 +82,11 @@ impl Inbox {
         self.sender.send(inbound).await.is_ok()
     }
 
+    /// Room for one thing, waiting for it; `None` if the replica is gone.
+    pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Inbound>> {
+        self.sender.reserve().await.ok()
+    }
+
     /// Puts something in if there is room. `false` if there is none, or the
     /// replica is gone.
     pub fn try_deliver(&self, inbound: Inbound) -> bool {
@@ -104,13 +111,17 @@ impl Inbox {
 /// Carries packets. No method may block or wait.
 pub trait Transport: Send + 'static {
     /// Begins to deliver what comes in. Called once, inside the runtime, before
-    /// anything is sent.
-    fn start(&mut self, inbox: Inbox);
+    /// anything is sent. `snapshots` has the data of those that are to be sent,
+    /// and takes the data of those that arrive.
+    fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange);
 
     /// Sends a packet, soon, or drops it and reports the peer unreachable.
-    /// Snapshots ([`raft_core::Body::Snapshot`], which carry their data) come
-    /// here too: they travel without holding up other packets, and end with a
-    /// [`Inbound::SnapshotReport`].
+    /// Snapshots ([`raft_core::Body::Snapshot`], which carry a manifest) come here
+    /// too. Their data travels first, from the sender's [`SnapshotExchange`] into
+    /// the receiver's, without holding up other packets; then the receiver's
+    /// replica gets the message
+    /// ([`ReceivedSnapshot::deliver`](crate::snapshot::ReceivedSnapshot::deliver)),
+    /// and the sender's a [`Inbound::SnapshotReport`], however it ended.
     fn send(&mut self, to: NodeId, packet: Packet);
 
     /// Everything of this turn was handed over: write it out.

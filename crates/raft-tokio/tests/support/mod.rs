@@ -11,10 +11,11 @@ use raft_tokio::core::{EntryId, Snapshot};
 use raft_tokio::log_store::{
     LogReadDone, LogReadError, LogReadRequest, LogStoreError, LogWrite, StoredLog, WriteDone,
 };
+use raft_tokio::snapshot::{SnapshotExchange, SnapshotStorage};
 use raft_tokio::transport::{Inbox, Packet};
 use raft_tokio::{
     BoxError, LogIndex, LogStore, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, Raft,
-    RaftConfig, SnapshotJob, StateMachine, Transport,
+    RaftConfig, SnapshotJob, SnapshotReader, StateMachine, Transport,
 };
 
 pub(crate) fn node_id(number: u64) -> NodeId {
@@ -43,11 +44,12 @@ impl StateMachine for Journal {
 
     fn snapshot(&mut self) -> SnapshotJob {
         let commands = self.commands.clone();
-        Box::new(move || Ok(Bytes::from(commands.join(&b'\n'))))
+        SnapshotJob::new(move |out| Ok(out.write_all(&commands.join(&b'\n'))?))
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
         self.commands = snapshot
+            .read_whole()?
             .split(|byte| *byte == b'\n')
             .filter(|command| !command.is_empty())
             .map(Bytes::copy_from_slice)
@@ -152,6 +154,10 @@ impl LogStore for StallingLogStore {
         }
     }
 
+    fn snapshots(&self) -> Arc<dyn SnapshotStorage> {
+        self.inner.snapshots()
+    }
+
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
         let done = self.hold(done);
         self.inner.compact(snapshot, compact_to, done);
@@ -177,8 +183,8 @@ struct RecordingTransport {
 }
 
 impl Transport for RecordingTransport {
-    fn start(&mut self, inbox: Inbox) {
-        self.inner.start(inbox);
+    fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange) {
+        self.inner.start(inbox, snapshots);
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {

@@ -1,10 +1,15 @@
 //! A transport with somebody at its inbox.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ConfState, LogIndex, Message, NodeId, Snapshot, SnapshotMetadata, SnapshotOutcome, Term,
+    Body, ConfState, EntryId, LogIndex, Message, NodeId, Snapshot, SnapshotMetadata,
+    SnapshotOutcome, Term,
+};
+use raft_tokio::snapshot::{
+    Fate, MemorySnapshots, SnapshotExchange, SnapshotManifest, SnapshotStorage,
 };
 use raft_tokio::transport::{Inbound, Inbox, Packet, Transport};
 use tokio::sync::mpsc;
@@ -17,6 +22,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct End<T> {
     pub(crate) transport: T,
     inbox: mpsc::Receiver<Inbound>,
+    snapshots: SnapshotExchange,
+    storage: MemorySnapshots,
 }
 
 impl<T: Transport> End<T> {
@@ -25,10 +32,58 @@ impl<T: Transport> End<T> {
     }
 
     /// With room for `count` in its inbox.
-    pub(crate) fn with_room(mut transport: T, count: usize) -> Self {
+    pub(crate) fn with_room(transport: T, count: usize) -> Self {
+        Self::with(transport, count, MemorySnapshots::new())
+    }
+
+    /// With what an earlier self has stored.
+    pub(crate) fn start_with(transport: T, storage: MemorySnapshots) -> Self {
+        Self::with(transport, 16_384, storage)
+    }
+
+    fn with(mut transport: T, count: usize, storage: MemorySnapshots) -> Self {
         let (sender, inbox) = mpsc::channel(count);
-        transport.start(Inbox::new(sender));
-        Self { transport, inbox }
+        let snapshots = SnapshotExchange::new(Arc::new(storage.clone()));
+        transport.start(Inbox::new(sender), snapshots.clone());
+        Self {
+            transport,
+            inbox,
+            snapshots,
+            storage,
+        }
+    }
+
+    /// Sends a snapshot whose data is stored here, from `from` to `to`.
+    pub(crate) fn send_snapshot(&mut self, from: NodeId, to: NodeId, data: &Bytes) {
+        let mut sink = self.storage.create(&metadata(from, to)).unwrap();
+        sink.write_all(data).unwrap();
+        sink.finish().unwrap();
+        self.send(to, snapshot(from, to, data));
+    }
+
+    /// What is stored, once so much of a snapshot has arrived.
+    pub(crate) async fn storage_with_part(&self, bytes: u64) -> MemorySnapshots {
+        while self.storage.arriving_bytes() != bytes {
+            tokio::task::yield_now().await;
+        }
+        self.storage.clone()
+    }
+
+    /// The data of a snapshot that arrived, or was sent.
+    pub(crate) fn snapshot_data(&self) -> Bytes {
+        let stored = self.storage.open(SNAPSHOT_ID).unwrap();
+        let mut data = vec![0; usize::try_from(stored.manifest.data_bytes).unwrap()];
+        stored.data.read_exact_at(&mut data, 0).unwrap();
+        data.into()
+    }
+
+    /// Forgets the snapshot that arrived, as a replica does that does not need
+    /// it.
+    pub(crate) async fn refuse_snapshot(&mut self) {
+        self.snapshots.settle(SNAPSHOT_ID, Fate::Refused);
+        while self.storage.open(SNAPSHOT_ID).is_ok() {
+            tokio::task::yield_now().await;
+        }
     }
 
     pub(crate) fn send(&mut self, to: NodeId, packet: Packet) {
@@ -103,18 +158,23 @@ pub(crate) fn number_of(packet: &Packet) -> u64 {
     u64::from_be_bytes(context.as_ref().try_into().unwrap())
 }
 
-pub(crate) fn snapshot(from: NodeId, to: NodeId, data: Bytes) -> Packet {
+const SNAPSHOT_ID: EntryId = EntryId::new(Term::new(2), LogIndex::new(7));
+
+fn metadata(from: NodeId, to: NodeId) -> SnapshotMetadata {
+    SnapshotMetadata {
+        index: SNAPSHOT_ID.index,
+        term: SNAPSHOT_ID.term,
+        conf_state: ConfState::of_voters([from, to]),
+    }
+}
+
+/// The message about a snapshot of this data.
+pub(crate) fn snapshot(from: NodeId, to: NodeId, data: &[u8]) -> Packet {
+    let snapshot: Snapshot = SnapshotManifest::of_data(data).snapshot(metadata(from, to));
     Packet::Raft(Message {
         to,
         from,
         term: Term::new(3),
-        body: Body::Snapshot(Box::new(Snapshot {
-            metadata: SnapshotMetadata {
-                index: LogIndex::new(7),
-                term: Term::new(2),
-                conf_state: ConfState::of_voters([from, to]),
-            },
-            data,
-        })),
+        body: Body::Snapshot(Box::new(snapshot)),
     })
 }

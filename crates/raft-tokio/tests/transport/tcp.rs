@@ -23,17 +23,17 @@ use tokio::time::{Instant, timeout};
 use crate::support::{End, PATIENCE, heartbeat, node_id, number_of, snapshot};
 
 const CLUSTER: u128 = 0xc1u128 << 64 | 7;
-const SHORT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
-fn loopback() -> SocketAddr {
+pub(crate) fn loopback() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-fn config(number: u64) -> TcpTransportConfig {
+pub(crate) fn config(number: u64) -> TcpTransportConfig {
     TcpTransportConfig::new(node_id(number), CLUSTER, 1, loopback())
 }
 
-async fn bind(config: TcpTransportConfig) -> TcpTransport {
+pub(crate) async fn bind(config: TcpTransportConfig) -> TcpTransport {
     TcpTransport::bind(config).await.unwrap()
 }
 
@@ -74,8 +74,20 @@ async fn knock(from: &mut End<TcpTransport>, to: &mut End<TcpTransport>, ids: (N
     panic!("nothing came");
 }
 
+/// The message of a snapshot's header: without a manifest, which is in the header
+/// itself.
+pub(crate) fn announcement(from: NodeId, to: NodeId) -> Message {
+    let Packet::Raft(mut message) = snapshot(from, to, b"") else {
+        unreachable!()
+    };
+    if let Body::Snapshot(snapshot) = &mut message.body {
+        snapshot.data = Bytes::new();
+    }
+    message
+}
+
 /// Somebody who speaks to a server without being one.
-struct Stranger {
+pub(crate) struct Stranger {
     socket: TcpStream,
     buffer: BytesMut,
 }
@@ -89,7 +101,11 @@ impl Stranger {
     }
 
     /// Connects as node `number` and is let in.
-    async fn enter(address: SocketAddr, number: u64, purpose: ConnectionPurpose) -> Self {
+    pub(crate) async fn enter(
+        address: SocketAddr,
+        number: u64,
+        purpose: ConnectionPurpose,
+    ) -> Self {
         let mut stranger = Self::connect(address).await;
         let handshake = Handshake {
             purpose,
@@ -102,6 +118,30 @@ impl Stranger {
         stranger
     }
 
+    /// Lets a server in that connects here, and says what for.
+    pub(crate) async fn welcome(listener: &TcpListener) -> (Self, ConnectionPurpose) {
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut guest = Self {
+            socket,
+            buffer: BytesMut::new(),
+        };
+        let Some(Frame::Handshake(handshake)) = guest.read().await else {
+            panic!("a connection begins with a handshake");
+        };
+        guest
+            .write(&Frame::HandshakeReply(HandshakeReply::Welcome))
+            .await;
+        (guest, handshake.purpose)
+    }
+
+    /// Writes a frame, but not its end.
+    pub(crate) async fn write_half(&mut self, frame: &Frame) {
+        let mut bytes = BytesMut::new();
+        encode_frame(frame, &mut bytes).unwrap();
+        let half = bytes.len() / 2;
+        self.socket.write_all(&bytes[..half]).await.unwrap();
+    }
+
     async fn introduce(&mut self, handshake: Handshake) -> Option<HandshakeReply> {
         self.write(&Frame::Handshake(handshake)).await;
         match self.read().await? {
@@ -110,14 +150,14 @@ impl Stranger {
         }
     }
 
-    async fn write(&mut self, frame: &Frame) {
+    pub(crate) async fn write(&mut self, frame: &Frame) {
         let mut bytes = BytesMut::new();
         encode_frame(frame, &mut bytes).unwrap();
         self.socket.write_all(&bytes).await.unwrap();
     }
 
     /// The next frame; `None` once the server has closed the connection.
-    async fn read(&mut self) -> Option<Frame> {
+    pub(crate) async fn read(&mut self) -> Option<Frame> {
         loop {
             let limits = FrameLimits::default();
             if let Some(frame) = try_decode_frame(&mut self.buffer, &limits).unwrap() {
@@ -133,7 +173,13 @@ impl Stranger {
         }
     }
 
-    async fn expect_closed(mut self) {
+    /// The server has so much of the snapshot that was announced.
+    pub(crate) async fn expect_accepted(&mut self, offset: u64) {
+        let accepted = SnapshotReply::Accepted { offset };
+        assert_eq!(self.read().await, Some(Frame::SnapshotReply(accepted)));
+    }
+
+    pub(crate) async fn expect_closed(mut self) {
         assert_eq!(self.read().await, None);
     }
 }
@@ -163,7 +209,7 @@ fn started(folder: u128, start: u64, process: u64) -> Handshake {
     }
 }
 
-fn raft_frame(packet: Packet) -> Frame {
+pub(crate) fn raft_frame(packet: Packet) -> Frame {
     let Packet::Raft(message) = packet else {
         panic!("{packet:?} is no message");
     };
@@ -730,7 +776,7 @@ async fn a_large_snapshot_arrives_and_other_packets_pass_it() {
     let data: Bytes = (0..20_u32 << 18).flat_map(u32::to_le_bytes).collect();
     assert_eq!(data.len(), 20 << 20);
     let started = Instant::now();
-    first.send(two, snapshot(one, two, data.clone()));
+    first.send_snapshot(one, two, &data);
     let mut passed = 0;
     let arrived = loop {
         first.send(two, heartbeat(one, two, 0));
@@ -739,7 +785,8 @@ async fn a_large_snapshot_arrives_and_other_packets_pass_it() {
             _ => passed += 1,
         }
     };
-    assert!(Packet::Raft(arrived) == snapshot(one, two, data));
+    assert!(Packet::Raft(arrived) == snapshot(one, two, &data));
+    assert!(second.snapshot_data() == data);
     assert!(passed > 10, "only {passed} packets passed the snapshot");
     // It had to take half a second; the last chunk does not wait.
     assert!(started.elapsed() >= Duration::from_millis(400));
@@ -754,12 +801,14 @@ async fn an_empty_snapshot_and_one_after_another_arrive() {
     let (one, two) = (node_id(1), node_id(2));
     let [mut first, mut second] = start([config(1), config(2)]).await;
     for data in [Bytes::new(), Bytes::from_static(b"state")] {
-        first.send(two, snapshot(one, two, data.clone()));
-        assert_eq!(second.packet().await, snapshot(one, two, data));
+        first.send_snapshot(one, two, &data);
+        assert_eq!(second.packet().await, snapshot(one, two, &data));
+        assert_eq!(second.snapshot_data(), data);
         assert_eq!(
             first.snapshot_outcome().await,
             (two, SnapshotOutcome::Arrived)
         );
+        second.refuse_snapshot().await;
     }
 }
 
@@ -776,7 +825,7 @@ async fn a_snapshot_that_cannot_arrive_is_reported_failed_in_time() {
     // The fourth has no address at all.
     let started = Instant::now();
     for peer in [two, three, four] {
-        first.send(peer, snapshot(one, peer, Bytes::from_static(b"state")));
+        first.send_snapshot(one, peer, &Bytes::from_static(b"state"));
         assert_eq!(
             first.snapshot_outcome().await,
             (peer, SnapshotOutcome::Failed)
@@ -794,23 +843,20 @@ async fn a_snapshot_whose_receiver_stops_reading_is_reported_failed() {
     let listener = TcpListener::bind(loopback()).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     first.transport.set_peer(two, Some(&address));
-    // Welcomes everybody and then reads no more.
+    // Welcomes everybody, accepts every snapshot, and then reads no more.
     let lazy = tokio::spawn(async move {
         let mut welcomed = Vec::new();
-        while let Ok((socket, _)) = listener.accept().await {
-            let mut guest = Stranger {
-                socket,
-                buffer: BytesMut::new(),
-            };
-            guest.read().await;
-            guest
-                .write(&Frame::HandshakeReply(HandshakeReply::Welcome))
-                .await;
+        loop {
+            let (mut guest, purpose) = Stranger::welcome(&listener).await;
+            if purpose == ConnectionPurpose::Snapshot {
+                let accepted = SnapshotReply::Accepted { offset: 0 };
+                guest.write(&Frame::SnapshotReply(accepted)).await;
+            }
             welcomed.push(guest);
         }
     });
     let data = Bytes::from(vec![1; 32 << 20]);
-    first.send(two, snapshot(one, two, data));
+    first.send_snapshot(one, two, &data);
     assert_eq!(
         first.snapshot_outcome().await,
         (two, SnapshotOutcome::Failed)
@@ -824,7 +870,7 @@ async fn a_snapshot_that_is_too_large_for_its_receiver_is_reported_failed() {
     let mut small = config(2);
     small.snapshot_bytes_max = 1 << 20;
     let [mut first, mut second] = start([config(1), small]).await;
-    first.send(two, snapshot(one, two, Bytes::from(vec![1; 8 << 20])));
+    first.send_snapshot(one, two, &Bytes::from(vec![1; 8 << 20]));
     assert_eq!(
         first.snapshot_outcome().await,
         (two, SnapshotOutcome::Failed)
@@ -836,15 +882,10 @@ async fn a_snapshot_that_is_too_large_for_its_receiver_is_reported_failed() {
 async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
     let mut server = End::start(bind(config(1)).await);
     let address = server.transport.local_addr();
-    let Frame::Packet(WirePacket::Raft { message, .. }) =
-        raft_frame(snapshot(node_id(2), node_id(1), Bytes::new()))
-    else {
-        unreachable!()
-    };
     let data = Bytes::from_static(b"state");
     let header = SnapshotHeader {
         group: 0,
-        message,
+        message: announcement(node_id(2), node_id(1)),
         total_bytes: 5,
         crc32c: crc32c::crc32c(&data),
     };
@@ -891,6 +932,7 @@ async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
         let mut peer = Stranger::enter(address, 2, ConnectionPurpose::Snapshot).await;
         peer.write(&Frame::SnapshotHeader(header)).await;
         peer.write(&Frame::SnapshotChunk(chunk)).await;
+        peer.expect_accepted(0).await;
         assert_eq!(
             peer.read().await,
             Some(Frame::SnapshotReply(SnapshotReply::Refused(
@@ -903,12 +945,14 @@ async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
     let mut peer = Stranger::enter(address, 2, ConnectionPurpose::Snapshot).await;
     peer.write(&Frame::SnapshotHeader(header)).await;
     peer.write(&Frame::SnapshotChunk(chunk)).await;
+    peer.expect_accepted(0).await;
     assert_eq!(
         peer.read().await,
         Some(Frame::SnapshotReply(SnapshotReply::Received))
     );
-    let whole = snapshot(node_id(2), node_id(1), Bytes::from_static(b"state"));
+    let whole = snapshot(node_id(2), node_id(1), b"state");
     assert_eq!(server.packet().await, whole);
+    assert_eq!(server.snapshot_data(), "state");
 }
 
 #[tokio::test]
@@ -965,7 +1009,7 @@ async fn shutdown_leaves_no_task_and_frees_the_port() {
     first
         .transport
         .set_peer(node_id(3), Some(&dead_address().await));
-    first.send(two, snapshot(one, two, Bytes::from(vec![1; 8 << 20])));
+    first.send_snapshot(one, two, &Bytes::from(vec![1; 8 << 20]));
     let address = first.transport.local_addr();
     let stranger = Stranger::connect(address).await;
 

@@ -4,7 +4,8 @@
 //! wake the loop.
 //!
 //! - Reads: reports.
-//! - Emits: receipts to the core; tells the view of the log what it may let go.
+//! - Emits: receipts to the core; that a snapshot was read; what the view of the
+//!   log may let go.
 
 use super::{Node, ReplicaHost};
 use crate::replica::reports::{Untaken, Wanted};
@@ -18,6 +19,7 @@ impl ReplicaHost {
         }
         for batch in self.reported.drain(..) {
             self.applied = self.applied.max(batch.index);
+            self.snapshots.on_applied(batch.index);
             if let Some(receipt) = batch.receipt {
                 // A node that has halted ends the loop with the next turn.
                 let _ = node.applied(receipt);

@@ -116,7 +116,7 @@ impl ReplicaHost {
             },
         };
         if let Some(snapshot) = &snapshot {
-            self.snapshots.on_received(snapshot.metadata.index);
+            self.snapshots.on_taken(snapshot.metadata.id());
         }
         let sequence = self.writes.push(PendingWrite {
             hard_state,
@@ -167,13 +167,13 @@ impl ReplicaHost {
         } = write;
         let storage = node.storage_mut();
         if let Some(snapshot) = snapshot {
-            let index = snapshot.metadata.index;
+            let id = snapshot.metadata.id();
             if storage.apply_snapshot(snapshot.clone()).is_ok() {
-                for waiter in self.waiters.take_up_to(index) {
+                for waiter in self.waiters.take_up_to(id.index) {
                     self.refuse(waiter, ProposeError::OutcomeUnknown);
                 }
-                self.snapshots.on_installed(index);
-                self.handed_out = index;
+                self.snapshots.on_installed(id);
+                self.handed_out = id.index;
                 // A state machine that has failed has said so in another event.
                 let _ = self.apply.send(ApplyWork::Restore(snapshot));
             }

@@ -59,6 +59,7 @@ use crate::config::RaftConfig;
 use crate::error::{ProposeError, ReadError};
 use crate::event_loop::{Cleanup, Host};
 use crate::log_store::LogStore;
+use crate::snapshot::SnapshotExchange;
 use crate::status::ReplicaStatus;
 use crate::task::{StopReason, Stopped, TaskControl};
 use crate::transport::{Inbound, Transport};
@@ -123,6 +124,7 @@ pub(super) struct Parts {
     pub(super) apply: mpsc::UnboundedSender<ApplyWork>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) reports: Reports,
+    pub(super) snapshots: SnapshotExchange,
     pub(super) applied: LogIndex,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
@@ -144,7 +146,7 @@ impl ReplicaHost {
             forwards: Forwards::new(seed),
             changes: Changes::default(),
             writes: Writes::default(),
-            snapshots: Snapshots::new(parts.applied),
+            snapshots: Snapshots::new(parts.applied, parts.snapshots),
             remote: Vec::new(),
             parked: VecDeque::new(),
             handed_out: parts.applied,
@@ -228,6 +230,7 @@ impl Host for ReplicaHost {
             // The turn ends with a look at the reports.
             Event::Applied => {}
             Event::SnapshotBuilt(built) => self.on_snapshot_built(node, built),
+            Event::SnapshotDamaged(id) => self.on_snapshot_damaged(node, id),
             Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
             Event::Drain => self.begin_drain(node),
             Event::StateMachineFailed(why) => {
@@ -329,6 +332,7 @@ impl Host for ReplicaHost {
             }
         }
         self.read_log(node);
+        self.snapshots.settle_refused();
         let reads = self.reads.take_reached(self.handed_out);
         if !reads.is_empty() {
             // A state machine that has failed has said so in another event.

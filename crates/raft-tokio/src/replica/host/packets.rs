@@ -18,7 +18,11 @@ use crate::transport::Packet;
 impl ReplicaHost {
     pub(super) fn on_packet(&mut self, node: &mut Node, packet: Packet) {
         match packet {
-            Packet::Raft(message) => self.step(node, message),
+            Packet::Raft(message) if self.snapshots.admits(&message) => self.step(node, message),
+            Packet::Raft(message) => {
+                tracing::warn!(node = %node.id(), peer = %message.from,
+                    "dropped a snapshot whose data did not come with it");
+            }
             Packet::Request {
                 from,
                 id,

@@ -1,19 +1,26 @@
-//! # Snapshots of the own state machine
+//! # Snapshots
 //!
-//! When one is due, and what it lets the log forget. The state machine builds
-//! it, the log store keeps it, and only then the log is cut.
+//! When one of the own state machine is due, and what it lets the log forget:
+//! the state machine writes it into the log store, and only then the log is cut.
+//! And what becomes of those that arrive from the leader.
 //!
-//! - Owns: which snapshot is stored, and which is under way.
-//! - Emits: work for the state machine and for the log store.
+//! - Owns: which snapshot is stored, which is under way, and which arrived and
+//!   were not taken by the protocol.
+//! - Emits: work for the state machine and for the log store; the fates of
+//!   snapshots that arrived.
 //! - Source: Raft §7.
 
-use raft_core::{EntryId, LogIndex, Snapshot, Storage};
+use raft_core::{Body, EntryId, LogIndex, Message, Snapshot, Storage};
 
 use super::{Node, ReplicaHost};
 use crate::log_store::{LogStoreError, WriteDone};
 use crate::replica::apply::ApplyWork;
 use crate::replica::request::Event;
+use crate::snapshot::{Fate, SnapshotExchange};
 use crate::state_machine::BoxError;
+
+/// After which part of `snapshot_entries` a snapshot that failed is tried again.
+const RETRY_FRACTION: u64 = 10;
 
 /// A snapshot that was handed to the log store. Once it is stored the view drops
 /// the log up to `compact_to`.
@@ -42,14 +49,28 @@ pub(super) struct Snapshots {
     /// The newest that was handed to the log store, the leader's included.
     newest: LogIndex,
     progress: Progress,
+    exchange: SnapshotExchange,
+    /// Those that a message of this turn spoke of and no write has taken.
+    offered: Vec<EntryId>,
+    /// The one that the state machine has not read yet.
+    restoring: Option<EntryId>,
+    /// The stored one cannot be read.
+    is_damaged: bool,
+    /// The next one is not begun by itself before so much is applied.
+    not_before: LogIndex,
 }
 
 impl Snapshots {
-    pub(super) fn new(stored: LogIndex) -> Self {
+    pub(super) fn new(stored: LogIndex, exchange: SnapshotExchange) -> Self {
         Self {
             stored,
             newest: stored,
             progress: Progress::Idle,
+            exchange,
+            offered: Vec::new(),
+            restoring: None,
+            is_damaged: false,
+            not_before: LogIndex::ZERO,
         }
     }
 
@@ -58,21 +79,58 @@ impl Snapshots {
         self.stored
     }
 
-    /// One of the leader's is on its way to the log store.
-    pub(super) fn on_received(&mut self, index: LogIndex) {
-        self.newest = index;
+    /// Whether the node may have this message: a snapshot has to have its data
+    /// in the log store, or the log would refer to what is not there.
+    pub(super) fn admits(&mut self, message: &Message) -> bool {
+        let Body::Snapshot(snapshot) = &message.body else {
+            return true;
+        };
+        let id = snapshot.metadata.id();
+        let has_arrived = self.exchange.has_arrived(id);
+        if has_arrived {
+            self.offered.push(id);
+        }
+        has_arrived
     }
 
-    /// One of the leader's has replaced the log.
-    pub(super) fn on_installed(&mut self, index: LogIndex) {
-        self.stored = index;
+    /// One of the leader's is on its way into the log.
+    pub(super) fn on_taken(&mut self, id: EntryId) {
+        self.newest = id.index;
+        if let Some(at) = self.offered.iter().position(|offered| *offered == id) {
+            self.offered.swap_remove(at);
+        }
+    }
+
+    /// What was offered and not taken by the end of a turn is not needed: the
+    /// node hands out what it takes within the same turn.
+    pub(super) fn settle_refused(&mut self) {
+        for id in self.offered.drain(..) {
+            self.exchange.settle(id, Fate::Refused);
+        }
+    }
+
+    /// One of the leader's has replaced the log. Its data may not go before the
+    /// state machine has it, so until then no other one is taken in.
+    pub(super) fn on_installed(&mut self, id: EntryId) {
+        self.stored = id.index;
+        self.is_damaged = false;
+        self.restoring = Some(id);
+    }
+
+    /// The state machine has everything up to here.
+    pub(super) fn on_applied(&mut self, index: LogIndex) {
+        if let Some(id) = self.restoring.take_if(|id| id.index <= index) {
+            self.exchange.settle(id, Fate::Installed);
+        }
     }
 }
 
 impl ReplicaHost {
     pub(super) fn snapshot_if_due(&mut self) {
         let every = self.config.snapshot_entries;
-        if every > 0 && self.applied.distance_from(self.snapshots.stored) >= every {
+        let is_due = every > 0 && self.applied.distance_from(self.snapshots.stored) >= every;
+        let is_wanted = is_due || self.snapshots.is_damaged;
+        if is_wanted && self.applied >= self.snapshots.not_before {
             self.begin_snapshot();
         }
     }
@@ -106,9 +164,23 @@ impl ReplicaHost {
             Ok(_) => self.snapshots.progress = Progress::Idle,
             Err(error) => {
                 self.snapshots.progress = Progress::Idle;
+                // A full disk would be filled with attempts otherwise.
+                let pause = (self.config.snapshot_entries / RETRY_FRACTION).max(1);
+                self.snapshots.not_before = LogIndex::new(self.applied.get().saturating_add(pause));
                 tracing::error!(node = %node.id(), %error,
                     "the state machine could not build a snapshot; the log keeps growing");
             }
+        }
+    }
+
+    /// The stored snapshot cannot be sent to anybody: another one takes its
+    /// place, at once or with the next entry that is applied.
+    pub(super) fn on_snapshot_damaged(&mut self, node: &Node, id: EntryId) {
+        tracing::error!(node = %node.id(), index = %id.index,
+            "the stored snapshot is damaged; another one takes its place. Look at the disk");
+        if id.index == self.snapshots.stored {
+            self.snapshots.is_damaged = true;
+            self.begin_snapshot();
         }
     }
 
@@ -145,6 +217,7 @@ impl ReplicaHost {
             .is_ok()
         {
             self.snapshots.stored = index;
+            self.snapshots.is_damaged = false;
             // Shorter already is as good.
             let _ = storage.compact(compact_to.index);
         }

@@ -68,13 +68,18 @@ pub struct TcpTransportConfig {
     /// How long the next 64 KiB of a frame that has begun may take. 10 s by
     /// default.
     pub frame_timeout: Duration,
-    /// The longest snapshot that is taken in, in bytes. 1 GiB by default, since
-    /// it has to fit into memory.
+    /// The longest snapshot that is taken in, in bytes. 1 TiB by default: it goes
+    /// to the disk, piece by piece, and this only stops a mistake.
     pub snapshot_bytes_max: u64,
-    /// How fast a snapshot is sent at most, in bytes per second. `None`, the
+    /// How many snapshots are sent at the same time, to different servers; others
+    /// wait. 2 by default: each reads the disk and fills the network.
+    pub snapshots_sent_at_once_max: usize,
+    /// How fast each snapshot is sent at most, in bytes per second. `None`, the
     /// default, is as fast as the network.
     pub snapshot_bytes_per_second_max: Option<NonZeroU64>,
-    /// How long a snapshot may travel without progress. 10 s by default.
+    /// How long a snapshot may travel without progress. 10 s by default. An
+    /// attempt that breaks off is resumed as long as each gets further than the
+    /// one before.
     pub snapshot_timeout: Duration,
 }
 
@@ -116,7 +121,8 @@ impl TcpTransportConfig {
             reconnect_delay_max: Duration::from_secs(1),
             keepalive_timeout: Duration::from_secs(10),
             frame_timeout: Duration::from_secs(10),
-            snapshot_bytes_max: 1 << 30,
+            snapshot_bytes_max: 1 << 40,
+            snapshots_sent_at_once_max: 2,
             snapshot_bytes_per_second_max: None,
             snapshot_timeout: Duration::from_secs(10),
         }

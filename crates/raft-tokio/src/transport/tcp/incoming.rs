@@ -18,7 +18,8 @@ use tracing::{debug, info, warn};
 use super::handshake::{Door, GreetError, Guest, greet};
 use super::seldom::Seldom;
 use super::stream::{FrameReader, StreamError};
-use super::{GROUP, Scope, TcpTransportConfig, snapshot};
+use super::{GROUP, Scope, TcpTransportConfig, is_snapshot, snapshot_receive};
+use crate::snapshot::SnapshotExchange;
 use crate::transport::{Inbound, Inbox, Packet};
 
 /// How long to wait when the system has no more sockets or memory.
@@ -29,6 +30,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Incoming {
     pub(super) config: Arc<TcpTransportConfig>,
     pub(super) inbox: Inbox,
+    pub(super) snapshots: SnapshotExchange,
     pub(super) door: Door,
     /// How often somebody is complained about.
     pub(super) complaints: Seldom,
@@ -87,7 +89,7 @@ impl Incoming {
                     self.receive(peer, connection.reader).await
                 }
                 ConnectionPurpose::Snapshot => {
-                    snapshot::receive(&self.config, &self.inbox, peer, connection).await
+                    snapshot_receive::receive(self, peer, connection).await
                 }
                 _ => Err(StreamError::Unexpected),
             }
@@ -138,11 +140,15 @@ impl Incoming {
             WirePacket::Raft {
                 group: GROUP,
                 message,
-            } if is_plausible(&self.config, peer, &message) => Packet::Raft(message),
+                // A snapshot comes with its data, on a connection of its own.
+            } if is_plausible(&self.config, peer, &message) && !is_snapshot(&message) => {
+                Packet::Raft(message)
+            }
             WirePacket::Raft { .. } => {
                 if self.complaints.allows() {
                     let node = self.config.node_id;
-                    warn!(%node, %peer, "dropped a message in a foreign name or for another server");
+                    warn!(%node, %peer, "dropped a message in a foreign name, for another server, \
+                        or of a snapshot without data");
                 }
                 return None;
             }

@@ -12,7 +12,7 @@
 //! | who may connect | `handshake.rs`, `acquaintances.rs`, `seats.rs` |
 //! | the way out | `outgoing.rs` |
 //! | the way in | `incoming.rs` |
-//! | snapshots, both ways | `snapshot.rs` |
+//! | snapshots | `snapshot_send.rs`, `snapshot_receive.rs` |
 //!
 //! Reads: packets from the replica, bytes from peers. Emits: packets, lost
 //! peers and the ends of snapshots into the replica's [`Inbox`].
@@ -28,7 +28,8 @@ mod incoming;
 mod outgoing;
 mod seats;
 mod seldom;
-mod snapshot;
+mod snapshot_receive;
+mod snapshot_send;
 mod stream;
 
 use std::io;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 
 use raft_core::{Body, Message, NodeId, SnapshotOutcome};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -47,6 +49,7 @@ use self::outgoing::PeerLink;
 use self::seats::Seats;
 use self::seldom::Seldom;
 use super::{Inbound, Inbox, Packet, Transport};
+use crate::snapshot::SnapshotExchange;
 
 pub use self::config::TcpTransportConfig;
 
@@ -65,7 +68,7 @@ pub struct TcpTransport {
     /// `None` once it is being served.
     listener: Option<TcpListener>,
     /// `None` until it is started.
-    inbox: Option<Inbox>,
+    ends: Option<Ends>,
     addresses: Vec<(NodeId, String)>,
     links: Vec<PeerLink>,
     acquaintances: Arc<Acquaintances>,
@@ -102,6 +105,15 @@ pub enum TransportError {
         /// What is wrong.
         source: io::Error,
     },
+}
+
+/// What a started transport has of its replica.
+#[derive(Clone, Debug)]
+struct Ends {
+    inbox: Inbox,
+    snapshots: SnapshotExchange,
+    /// How many snapshots may be sent at the same time.
+    sending: Arc<Semaphore>,
 }
 
 /// Where the tasks of one transport live and how they end.
@@ -150,7 +162,7 @@ impl TcpTransport {
             },
             local_addr,
             listener: Some(listener),
-            inbox: None,
+            ends: None,
             addresses: Vec::new(),
             links: Vec::new(),
             acquaintances: Arc::new(acquaintances),
@@ -179,26 +191,22 @@ impl TcpTransport {
     }
 
     fn connect(&mut self, id: NodeId, address: &str) {
-        if let Some(inbox) = &self.inbox {
-            self.links.push(PeerLink::open(
-                &self.scope,
-                &self.config,
-                inbox,
-                id,
-                address,
-            ));
+        if let Some(ends) = &self.ends {
+            self.links
+                .push(PeerLink::open(&self.scope, &self.config, ends, id, address));
         }
     }
 }
 
 impl Transport for TcpTransport {
-    fn start(&mut self, inbox: Inbox) {
+    fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange) {
         let Some(listener) = self.listener.take() else {
             return;
         };
         let incoming = incoming::Incoming {
             config: Arc::clone(&self.config),
             inbox: inbox.clone(),
+            snapshots: snapshots.clone(),
             door: Door {
                 acquaintances: Arc::clone(&self.acquaintances),
                 seats: Seats::default(),
@@ -207,14 +215,20 @@ impl Transport for TcpTransport {
         };
         self.scope
             .spawn(incoming::accept_all(incoming, listener, self.scope.clone()));
-        self.inbox = Some(inbox);
+        self.ends = Some(Ends {
+            inbox,
+            snapshots,
+            sending: Arc::new(Semaphore::new(
+                self.config.snapshots_sent_at_once_max.max(1),
+            )),
+        });
         for (id, address) in self.addresses.clone() {
             self.connect(id, &address);
         }
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {
-        let Some(inbox) = &self.inbox else {
+        let Some(Ends { inbox, .. }) = &self.ends else {
             return;
         };
         let link = self.links.iter_mut().find(|link| link.id() == to);
@@ -263,13 +277,13 @@ impl Transport for TcpTransport {
         self.scope.tasks.close();
         self.links.clear();
         self.listener = None;
-        self.inbox = None;
+        self.ends = None;
     }
 }
 
 impl TcpTransport {
     fn write_down(&self, news: News) {
-        if news == News::Some && self.inbox.is_some() {
+        if news == News::Some && self.ends.is_some() {
             let saved = save(self.config.node_id, Arc::clone(&self.acquaintances));
             self.scope.spawn(saved);
         }

@@ -20,7 +20,7 @@ use tracing::{debug, info, warn};
 use super::handshake::{Connection, OpenError, open};
 use super::seldom::Seldom;
 use super::stream::StreamError;
-use super::{GROUP, Scope, TcpTransportConfig, report_snapshot, snapshot};
+use super::{Ends, GROUP, Scope, TcpTransportConfig, report_snapshot, snapshot_send};
 use crate::transport::{Inbound, Inbox, Packet};
 
 /// From how many bytes on the buffer is written out although more waits.
@@ -36,6 +36,7 @@ pub(super) struct PeerLink {
     queue: mpsc::Sender<Queued>,
     /// One snapshot at a time.
     snapshots: Arc<Semaphore>,
+    ends: Ends,
     scope: Scope,
     closed: CancellationToken,
 }
@@ -69,7 +70,7 @@ impl PeerLink {
     pub(super) fn open(
         scope: &Scope,
         config: &Arc<TcpTransportConfig>,
-        inbox: &Inbox,
+        ends: &Ends,
         id: NodeId,
         address: &str,
     ) -> Self {
@@ -78,7 +79,7 @@ impl PeerLink {
             id,
             address: address.into(),
             config: Arc::clone(config),
-            inbox: inbox.clone(),
+            inbox: ends.inbox.clone(),
             traffic: Arc::new(Traffic {
                 queued_bytes: AtomicUsize::new(0),
                 is_down: AtomicBool::new(false),
@@ -99,6 +100,7 @@ impl PeerLink {
             peer,
             queue,
             snapshots: Arc::new(Semaphore::new(1)),
+            ends: ends.clone(),
             scope: scope.clone(),
             closed,
         }
@@ -128,9 +130,7 @@ impl PeerLink {
     /// Sends a snapshot on a connection of its own. While one is on its way,
     /// others are dropped, and the end of that one is reported.
     pub(super) fn send_snapshot(&self, message: Message) {
-        let Peer {
-            id, config, inbox, ..
-        } = self.peer.clone();
+        let Peer { id, config, .. } = self.peer.clone();
         let node = config.node_id;
         let Ok(slot) = Arc::clone(&self.snapshots).try_acquire_owned() else {
             debug!(%node, peer = %id, "dropped a snapshot: another one is on its way");
@@ -138,14 +138,20 @@ impl PeerLink {
         };
         let address = Arc::clone(&self.peer.address);
         let closed = self.closed.clone();
+        let ends = self.ends.clone();
         self.scope.spawn(async move {
+            let send = async {
+                // Never closed, and waiting costs the follower only time.
+                let _turn = ends.sending.acquire().await;
+                snapshot_send::send(&config, &ends.snapshots, id, &address, message).await
+            };
             let outcome = closed
-                .run_until_cancelled(snapshot::send(&config, id, &address, message))
+                .run_until_cancelled(send)
                 .await
                 .unwrap_or(SnapshotOutcome::Failed);
             // Whoever hears of the end may send the next one at once.
             drop(slot);
-            report_snapshot(inbox, id, outcome).await;
+            report_snapshot(ends.inbox, id, outcome).await;
         });
     }
 }

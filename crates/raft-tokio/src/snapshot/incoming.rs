@@ -1,0 +1,251 @@
+//! # A snapshot that arrives
+//!
+//! First piece by piece, then as a whole that a message speaks of. Whatever
+//! happens to that message, the exchange learns when it is done with.
+//!
+//! - Owns: the part of a snapshot that is there; the place of the one that may
+//!   arrive.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{Body, EntryId, Message, SnapshotMetadata};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::blocking;
+use super::exchange::{Fate, SnapshotExchange};
+use super::manifest::{MalformedManifest, SnapshotManifest};
+use super::storage::{SnapshotPart, SnapshotStorageError};
+use crate::transport::{Inbound, Inbox, Packet};
+
+/// How long a new attempt waits for the one that it replaces to notice.
+const PLACE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a snapshot is not taken in.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IncomingError {
+    /// Another one is being taken in. Try again later.
+    #[error("another snapshot is being taken in; try again later")]
+    Busy,
+    /// It has no manifest.
+    #[error(transparent)]
+    Malformed(#[from] MalformedManifest),
+    /// It cannot be stored.
+    #[error(transparent)]
+    Storage(#[from] SnapshotStorageError),
+}
+
+/// A snapshot that is being taken in. Dropping it keeps what is there for the
+/// next attempt.
+pub struct IncomingSnapshot {
+    exchange: SnapshotExchange,
+    metadata: SnapshotMetadata,
+    manifest: SnapshotManifest,
+    progress: Progress,
+    place: OwnedSemaphorePermit,
+}
+
+enum Progress {
+    /// Some of it is there.
+    Part {
+        /// `None` while it is written to, and after that failed.
+        part: Option<Box<dyn SnapshotPart>>,
+        offset: u64,
+    },
+    /// All of it was there already.
+    Whole(ReceivedSnapshot),
+}
+
+impl fmt::Debug for IncomingSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IncomingSnapshot")
+            .field("metadata", &self.metadata)
+            .field("manifest", &self.manifest)
+            .field("offset", &self.offset())
+            .finish_non_exhaustive()
+    }
+}
+
+pub(super) async fn begin(
+    exchange: &SnapshotExchange,
+    metadata: SnapshotMetadata,
+    manifest: SnapshotManifest,
+) -> Result<IncomingSnapshot, IncomingError> {
+    let place = timeout(
+        PLACE_PATIENCE,
+        exchange.inner.receiving.clone().acquire_owned(),
+    )
+    .await
+    .map_err(|_| IncomingError::Busy)?
+    .map_err(|_| IncomingError::Busy)?;
+    let id = metadata.id();
+    if exchange.is_busy_but_for(id) {
+        return Err(IncomingError::Busy);
+    }
+    let exchange = exchange.clone();
+    let incoming = blocking(move || {
+        // The same place in the log has the same state, whoever encoded it.
+        let progress = if let Some(existing) = exchange.claim_existing(id)? {
+            Progress::Whole(ReceivedSnapshot::new(&exchange, id, existing))
+        } else {
+            let part = exchange.inner.storage.resume(&metadata, manifest)?;
+            let offset = part.data_bytes();
+            let part = Some(part);
+            Progress::Part { part, offset }
+        };
+        Ok(IncomingSnapshot {
+            exchange,
+            metadata,
+            manifest,
+            progress,
+            place,
+        })
+    });
+    Ok(incoming.await?)
+}
+
+impl IncomingSnapshot {
+    /// Up to where the data is there, in bytes: what comes next begins here.
+    pub fn offset(&self) -> u64 {
+        match &self.progress {
+            Progress::Part { offset, .. } => *offset,
+            Progress::Whole(_) => self.manifest.data_bytes,
+        }
+    }
+
+    /// Stores the next piece of the data.
+    ///
+    /// # Errors
+    /// The disk failed, or the data is longer than it was to be.
+    ///
+    /// # Cancel safety
+    /// Cancelled, nothing more can be stored in this attempt.
+    pub async fn append(&mut self, data: Bytes) -> Result<(), SnapshotStorageError> {
+        let Progress::Part { part, offset } = &mut self.progress else {
+            return Err(SnapshotStorageError::damaged(
+                "it is longer than it was to be",
+            ));
+        };
+        let mut taken = part.take().ok_or(SnapshotStorageError::Missing)?;
+        let taken = blocking(move || {
+            taken.append(&data)?;
+            Ok(taken)
+        })
+        .await?;
+        *offset = taken.data_bytes();
+        *part = Some(taken);
+        Ok(())
+    }
+
+    /// Checks the whole and makes it durable.
+    ///
+    /// # Errors
+    /// It is not what it was to be: then nothing of it is kept. Or the disk
+    /// failed.
+    ///
+    /// # Cancel safety
+    /// Cancelled, the snapshot is stored and then removed.
+    pub async fn finish(self) -> Result<ReceivedSnapshot, SnapshotStorageError> {
+        let Self {
+            exchange,
+            metadata,
+            manifest,
+            progress,
+            place,
+        } = self;
+        let part = match progress {
+            Progress::Whole(received) => return Ok(received),
+            Progress::Part { part, .. } => part.ok_or(SnapshotStorageError::Missing)?,
+        };
+        blocking(move || {
+            // Until the end, so that no other attempt meets this one's file.
+            let _place = place;
+            let id = metadata.id();
+            exchange.claim(id);
+            // From here on whoever leaves gives the claim back.
+            let received = ReceivedSnapshot::new(&exchange, id, manifest);
+            part.finish()?;
+            Ok(received)
+        })
+        .await
+    }
+}
+
+/// A snapshot whose data is there, and which a message is to speak of. Dropping
+/// it instead of delivering that message removes the data.
+pub struct ReceivedSnapshot {
+    exchange: SnapshotExchange,
+    id: EntryId,
+    manifest: SnapshotManifest,
+    is_delivered: bool,
+}
+
+impl fmt::Debug for ReceivedSnapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReceivedSnapshot")
+            .field("id", &self.id)
+            .field("manifest", &self.manifest)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReceivedSnapshot {
+    fn new(exchange: &SnapshotExchange, id: EntryId, manifest: SnapshotManifest) -> Self {
+        Self {
+            exchange: exchange.clone(),
+            id,
+            manifest,
+            is_delivered: false,
+        }
+    }
+
+    /// Puts the message that announced this snapshot into the inbox, waiting for
+    /// room. `false` if the replica is gone, or the message speaks of another
+    /// snapshot.
+    ///
+    /// # Cancel safety
+    /// Cancelled, nothing is delivered.
+    pub async fn deliver(mut self, inbox: &Inbox, message: Message) -> bool {
+        let Some(packet) = self.announced(message) else {
+            return false;
+        };
+        let Some(room) = inbox.reserve().await else {
+            return false;
+        };
+        // Nothing waits from here on.
+        self.is_delivered = true;
+        room.send(Inbound::Packet(packet));
+        true
+    }
+
+    /// Like [`deliver`](Self::deliver), but `false` if there is no room.
+    pub fn try_deliver(mut self, inbox: &Inbox, message: Message) -> bool {
+        let Some(packet) = self.announced(message) else {
+            return false;
+        };
+        self.is_delivered = inbox.try_deliver(Inbound::Packet(packet));
+        self.is_delivered
+    }
+
+    /// The message with the manifest of what is there.
+    fn announced(&self, mut message: Message) -> Option<Packet> {
+        match &mut message.body {
+            Body::Snapshot(snapshot) if snapshot.metadata.id() == self.id => {
+                snapshot.data = self.manifest.encode();
+                Some(Packet::Raft(message))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Drop for ReceivedSnapshot {
+    fn drop(&mut self) {
+        if !self.is_delivered {
+            self.exchange.settle(self.id, Fate::Refused);
+        }
+    }
+}

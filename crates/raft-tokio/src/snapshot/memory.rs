@@ -1,0 +1,215 @@
+//! # Snapshots in memory
+//!
+//! For tests and benches, and for log stores that keep nothing on a disk.
+//!
+//! - Owns: the data, shared by all clones.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use raft_core::{EntryId, LogIndex, SnapshotMetadata, Term};
+
+use super::manifest::{SnapshotManifest, len_u64};
+use super::storage::{
+    SnapshotData, SnapshotPart, SnapshotSink, SnapshotStorage, SnapshotStorageError, StoredSnapshot,
+};
+
+/// Keeps snapshots in memory. Clones are the same storage.
+#[derive(Clone, Debug, Default)]
+pub struct MemorySnapshots {
+    kept: Arc<Mutex<Kept>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By index and term, so that the oldest comes first.
+    whole: BTreeMap<(LogIndex, Term), Bytes>,
+    part: Option<Arrived>,
+}
+
+/// What has arrived of one.
+#[derive(Debug)]
+struct Arrived {
+    id: EntryId,
+    manifest: SnapshotManifest,
+    data: Vec<u8>,
+}
+
+impl Arrived {
+    fn is(&self, id: EntryId, manifest: SnapshotManifest) -> bool {
+        self.id == id && self.manifest == manifest
+    }
+}
+
+fn key(id: EntryId) -> (LogIndex, Term) {
+    (id.index, id.term)
+}
+
+impl MemorySnapshots {
+    /// An empty storage.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Removes everything older than `installed`, the snapshot that the log
+    /// refers to.
+    pub fn prune(&self, installed: EntryId) {
+        let mut kept = self.lock();
+        kept.whole.retain(|(index, _), _| *index >= installed.index);
+    }
+
+    /// How much has arrived of a snapshot that is not whole, in bytes.
+    pub fn arriving_bytes(&self) -> u64 {
+        self.lock()
+            .part
+            .as_ref()
+            .map_or(0, |part| len_u64(&part.data))
+    }
+
+    /// Nothing is left half done in here by a panic elsewhere.
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl SnapshotStorage for MemorySnapshots {
+    fn create(
+        &self,
+        metadata: &SnapshotMetadata,
+    ) -> Result<Box<dyn SnapshotSink>, SnapshotStorageError> {
+        Ok(Box::new(Sink {
+            storage: self.clone(),
+            id: metadata.id(),
+            data: Vec::new(),
+        }))
+    }
+
+    fn open(&self, id: EntryId) -> Result<StoredSnapshot, SnapshotStorageError> {
+        let kept = self.lock();
+        let data = kept.whole.get(&key(id)).cloned();
+        let data = data.ok_or(SnapshotStorageError::Missing)?;
+        Ok(StoredSnapshot {
+            manifest: SnapshotManifest::of_data(&data),
+            data: Box::new(data),
+        })
+    }
+
+    fn resume(
+        &self,
+        metadata: &SnapshotMetadata,
+        manifest: SnapshotManifest,
+    ) -> Result<Box<dyn SnapshotPart>, SnapshotStorageError> {
+        let id = metadata.id();
+        let mut kept = self.lock();
+        let has_part = kept.part.as_ref().is_some_and(|part| part.is(id, manifest));
+        if !has_part {
+            kept.part = Some(Arrived {
+                id,
+                manifest,
+                data: Vec::new(),
+            });
+        }
+        Ok(Box::new(Part {
+            storage: self.clone(),
+            id,
+            manifest,
+        }))
+    }
+
+    fn remove(&self, id: EntryId) -> Result<(), SnapshotStorageError> {
+        self.lock().whole.remove(&key(id));
+        Ok(())
+    }
+}
+
+struct Sink {
+    storage: MemorySnapshots,
+    id: EntryId,
+    data: Vec<u8>,
+}
+
+impl io::Write for Sink {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.data.extend_from_slice(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl SnapshotSink for Sink {
+    fn finish(self: Box<Self>) -> Result<SnapshotManifest, SnapshotStorageError> {
+        let manifest = SnapshotManifest::of_data(&self.data);
+        let id = key(self.id);
+        self.storage.lock().whole.insert(id, self.data.into());
+        Ok(manifest)
+    }
+}
+
+struct Part {
+    storage: MemorySnapshots,
+    id: EntryId,
+    manifest: SnapshotManifest,
+}
+
+impl Part {
+    /// Looks at what is there, unless another one has begun to arrive.
+    fn with<T>(
+        &self,
+        look: impl FnOnce(&mut Arrived) -> Result<T, SnapshotStorageError>,
+    ) -> Result<T, SnapshotStorageError> {
+        let mut kept = self.storage.lock();
+        match &mut kept.part {
+            Some(part) if part.is(self.id, self.manifest) => look(part),
+            _ => Err(SnapshotStorageError::Missing),
+        }
+    }
+}
+
+impl SnapshotPart for Part {
+    fn data_bytes(&self) -> u64 {
+        self.with(|part| Ok(len_u64(&part.data))).unwrap_or(0)
+    }
+
+    fn append(&mut self, data: &[u8]) -> Result<(), SnapshotStorageError> {
+        self.with(|part| {
+            if len_u64(&part.data) + len_u64(data) > part.manifest.data_bytes {
+                return Err(SnapshotStorageError::damaged(
+                    "it is longer than it was to be",
+                ));
+            }
+            part.data.extend_from_slice(data);
+            Ok(())
+        })
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), SnapshotStorageError> {
+        let data = self.with(|part| Ok(std::mem::take(&mut part.data)))?;
+        let mut kept = self.storage.lock();
+        kept.part = None;
+        if SnapshotManifest::of_data(&data) != self.manifest {
+            return Err(SnapshotStorageError::damaged("its checksum is wrong"));
+        }
+        kept.whole.insert(key(self.id), data.into());
+        Ok(())
+    }
+}
+
+impl SnapshotData for Bytes {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let part = usize::try_from(offset)
+            .ok()
+            .and_then(|start| self.get(start..start.checked_add(buffer.len())?));
+        match part {
+            Some(part) => {
+                buffer.copy_from_slice(part);
+                Ok(())
+            }
+            None => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}
