@@ -9,6 +9,7 @@
 //! meaning, and whatever else is read is a [`MalformedBatch`].
 
 use bytes::{BufMut, Bytes, BytesMut};
+use raft_tokio::sessions::SESSION_BYTES_MAX;
 use smallvec::SmallVec;
 
 const VERSION: u8 = 1;
@@ -159,11 +160,14 @@ fn put<'a>(
     arguments: impl IntoIterator<Item = &'a [u8], IntoIter: ExactSizeIterator + Clone>,
 ) {
     let arguments = arguments.into_iter();
-    // One piece of memory, which fits when the batch is one operation.
-    let bytes = arguments.clone().map(|argument| 4 + argument.len());
-    out.reserve(usize::from(out.is_empty()) + 6 + bytes.sum::<usize>());
+    let bytes: usize = arguments.clone().map(|argument| 4 + argument.len()).sum();
     if out.is_empty() {
+        // One piece of memory, if the batch stays one operation, and nothing is
+        // moved when the session is put behind it.
+        out.reserve(1 + 6 + bytes + SESSION_BYTES_MAX);
         out.put_u8(VERSION);
+    } else {
+        out.reserve(6 + bytes);
     }
     out.put_u8(kind);
     out.put_u8(options);
