@@ -285,7 +285,8 @@ impl TcpTransport {
     fn write_down(&self, news: News) {
         if news == News::Some && self.ends.is_some() {
             let saved = save(self.config.node_id, Arc::clone(&self.acquaintances));
-            self.scope.spawn(saved);
+            // A stop waits for it.
+            self.scope.tasks.spawn(saved);
         }
     }
 }
