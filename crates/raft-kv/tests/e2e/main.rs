@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 mod disk;
+mod identity;
 mod refusals;
 mod service;
 mod support;

@@ -90,7 +90,7 @@ async fn arguments_that_make_no_sense_are_explained() {
 }
 
 /// The arguments with the one that begins with `option` replaced.
-fn replaced(arguments: &[String], option: &str, new: &str) -> Vec<String> {
+pub(crate) fn replaced(arguments: &[String], option: &str, new: &str) -> Vec<String> {
     let mut arguments = arguments.to_vec();
     for argument in &mut arguments {
         if argument.starts_with(option) {
