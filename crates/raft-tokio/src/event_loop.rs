@@ -22,18 +22,25 @@
 //!
 //! # Cancel safety
 //! Every branch is a channel receive or a timer, and loses nothing when another
-//! branch wins. There is no await anywhere else: while the node is stepped, the
-//! task runs through.
+//! branch wins. The only other await lets tasks run that were ready before. While
+//! the node is stepped, the task runs through.
 //!
 //! # Wakes
 //! A wake of another thread costs more than everything that a turn does. So what
 //! the loop itself gives rise to wakes nobody: a turn takes what is there with a
 //! waker that does nothing, and registers the task's own only before it sleeps.
 //!
+//! # Batches
+//! The first of many clients that wakes the loop would get an append of its own,
+//! since a runtime runs a task that was just woken before those that wait; and so
+//! would everybody after it, since the answers of peers come the same way. So
+//! where the host expects more, proposals are only taken after the loop has let
+//! every task run that was ready before it.
+//!
 //! - Owns: the node, the channels' receiving ends.
 //! - Source: etcd `node.run`.
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -90,6 +97,11 @@ pub(crate) trait Host: Sized + Send + 'static {
     /// Whether the host has room for proposals.
     fn has_room(&self, _node: &RawNode<Self::Storage>) -> bool {
         true
+    }
+
+    /// Whether proposals that came are probably the first of several.
+    fn expects_more(&self) -> bool {
+        false
     }
 
     /// Whether the host keeps something back until there is nothing else to do.
@@ -180,6 +192,21 @@ struct Taken<H: Host> {
     events: Vec<H::Event>,
 }
 
+/// Goes to the end of the runtime's queue once. Nothing is lost meanwhile, and a
+/// task that is in the queue is woken by nobody.
+async fn let_others_run() {
+    let mut has_yielded = false;
+    poll_fn(|context| {
+        if has_yielded {
+            return Poll::Ready(());
+        }
+        has_yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 /// Once there is nothing else to do on this thread, if that is waited for; else
 /// never.
 async fn idleness(is_awaited: Idleness) {
@@ -250,14 +277,19 @@ impl<H: Host> EventLoop<H> {
                 continue;
             }
             turns = 0;
-            let turn = self.next_turn(stopped.as_mut(), &mut taken.proposals).await;
-            match turn {
+            match self.next_turn(stopped.as_mut(), &mut taken.proposals).await {
                 Turn::Stop => break,
                 Turn::Tick => self.tick(),
                 Turn::Idle => self.host.on_idle(&mut self.node),
-                // The proposals themselves are taken below, with those that
-                // came meanwhile.
-                Turn::Proposals => {}
+                Turn::Proposals => {
+                    if self.host.expects_more() {
+                        let_others_run().await;
+                    }
+                    // With those that came meanwhile, and behind what else did:
+                    // it may be the reason why none may pass.
+                    self.take_inputs(&mut taken);
+                    self.take_proposals(&mut taken);
+                }
                 Turn::Input(input) => self.host.on_input(&mut self.node, input),
                 Turn::Command(command) => self.host.on_command(&mut self.node, command),
                 Turn::Event(event) => self.host.on_event(&mut self.node, event),
@@ -326,13 +358,16 @@ impl<H: Host> EventLoop<H> {
     }
 
     /// Takes what else is there without waiting, so that one Ready serves it
-    /// all. Whether there was anything.
+    /// all. Whether there was anything. Where more proposals are expected they
+    /// are left to gather.
     fn take_what_waits(&mut self, taken: &mut Taken<H>) -> bool {
-        let Taken {
-            proposals,
-            inputs,
-            events,
-        } = taken;
+        let took = self.take_inputs(taken);
+        took | (!self.host.expects_more() && self.take_proposals(taken))
+    }
+
+    /// Takes events and inputs. Whether there were any.
+    fn take_inputs(&mut self, taken: &mut Taken<H>) -> bool {
+        let Taken { inputs, events, .. } = taken;
         // Whoever sends while this turn lasts needs to wake nobody: the loop
         // looks at every channel again before it sleeps.
         let mut unwoken = Context::from_waker(Waker::noop());
@@ -355,17 +390,24 @@ impl<H: Host> EventLoop<H> {
                 self.host.on_input(&mut self.node, input);
             }
         }
+        took
+    }
+
+    /// Takes proposals, with those that were received. Whether there were any.
+    fn take_proposals(&mut self, taken: &mut Taken<H>) -> bool {
+        let proposals = &mut taken.proposals;
         let room = PROPOSALS_PER_TURN_MAX.saturating_sub(proposals.len());
         if room > 0 && self.takes_proposals() {
+            let mut unwoken = Context::from_waker(Waker::noop());
             // What is received stands in `proposals`.
             let _ = self.propc.poll_recv_many(&mut unwoken, proposals, room);
         }
-        if !proposals.is_empty() {
-            self.host.on_proposals(&mut self.node, proposals);
-            proposals.clear();
-            took = true;
+        if proposals.is_empty() {
+            return false;
         }
-        took
+        self.host.on_proposals(&mut self.node, proposals);
+        proposals.clear();
+        true
     }
 
     fn tick(&mut self) {

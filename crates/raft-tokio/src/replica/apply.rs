@@ -59,6 +59,10 @@ pub(super) struct ApplyTask<M> {
     conf_state: ConfState,
     events: mpsc::UnboundedSender<Event>,
     reports: Reports,
+    /// Replies for callers behind other replicas, until the batch is applied: a
+    /// command that takes long must not find the loop woken and waiting for this
+    /// thread.
+    remote_replies: Vec<Event>,
     workers: TaskTracker,
     snapshots: SnapshotExchange,
 }
@@ -94,6 +98,12 @@ pub(super) async fn run<M: StateMachine>(
         if let Err(failure) = result {
             let _ = events.send(Event::StateMachineFailed(failure));
             return;
+        }
+        if !queue.is_empty() {
+            // Whoever this woke last waits in a slot of this thread that no
+            // other thread looks into. If it is the loop, then it must
+            // have its turn before the next command, which may take long.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -144,6 +154,7 @@ impl<M: StateMachine> ApplyTask<M> {
             conf_state,
             events,
             reports,
+            remote_replies: Vec::new(),
             workers,
             snapshots,
         }
@@ -175,14 +186,17 @@ impl<M: StateMachine> ApplyTask<M> {
         Ok(self)
     }
 
-    fn report(&self, receipt: Option<ApplyReceipt>) {
+    fn report(&mut self, receipt: Option<ApplyReceipt>) {
         let wanted = self.reports.leave(AppliedBatch {
             index: self.applied.index,
             receipt,
         });
+        // A loop that is gone no longer asks how far this is.
         if wanted == Wanted::AtOnce {
-            // A loop that is gone no longer asks how far this is.
             let _ = self.events.send(Event::Applied);
+        }
+        for reply in self.remote_replies.drain(..) {
+            let _ = self.events.send(reply);
         }
     }
 
@@ -198,7 +212,7 @@ impl<M: StateMachine> ApplyTask<M> {
         }
     }
 
-    fn reply(&self, waiter: Waiter, id: EntryId, reply: Bytes) {
+    fn reply(&mut self, waiter: Waiter, id: EntryId, reply: Bytes) {
         match waiter {
             Waiter::Local(waiting) => {
                 // Whoever asked may have given up.
@@ -215,12 +229,11 @@ impl<M: StateMachine> ApplyTask<M> {
                 let outcome = ResponseOutcome::Done {
                     payload: super::forwards::encode_reply(id, &reply),
                 };
-                let event = Event::RemoteReply {
+                self.remote_replies.push(Event::RemoteReply {
                     to,
                     id: number,
                     outcome,
-                };
-                let _ = self.events.send(event);
+                });
             }
         }
     }

@@ -105,6 +105,8 @@ pub(super) struct ReplicaHost {
     /// Everything up to here was handed to the state machine.
     handed_out: LogIndex,
     applied: LogIndex,
+    /// How many requests came together the last time.
+    taken_last: usize,
     tick: Arc<AtomicU64>,
     status: watch::Sender<ReplicaStatus>,
     status_stale: bool,
@@ -151,6 +153,7 @@ impl ReplicaHost {
             parked: VecDeque::new(),
             handed_out: parts.applied,
             applied: parts.applied,
+            taken_last: 0,
             status_stale: true,
             leader_changes: 0,
             refused: 0,
@@ -183,8 +186,14 @@ impl Host for ReplicaHost {
     type Event = Event;
 
     fn on_proposals(&mut self, node: &mut Node, proposals: &mut Vec<ClientRequest>) {
+        self.taken_last = proposals.len();
         // What was applied meanwhile is room for these.
         self.take_reports(node);
+        // The gate may have closed while they gathered.
+        if !crate::event_loop::proposals_may_pass(node) || !self.has_room(node) {
+            self.parked.extend(proposals.drain(..));
+            return;
+        }
         // What was parked came earlier.
         let parked = std::mem::take(&mut self.parked);
         self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
@@ -283,6 +292,14 @@ impl Host for ReplicaHost {
         );
         self.send_notices();
         self.status_stale = true;
+    }
+
+    /// One client alone has nothing under way when it comes, and came alone.
+    fn expects_more(&self) -> bool {
+        self.taken_last > 1
+            || !self.waiters.is_empty()
+            || self.reads.len() > 0
+            || self.forwards.len() > 0
     }
 
     fn keeps_back(&self) -> bool {
