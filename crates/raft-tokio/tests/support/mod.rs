@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -58,12 +59,29 @@ impl StateMachine for Journal {
     }
 }
 
-/// A disk that can stop answering.
+/// A disk that can stop working for a while, or for ever. Each start of a server
+/// has one of its own, with what the one before had stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StallingLogStore {
-    inner: MemoryLogStore,
-    held: Arc<Mutex<Option<Vec<WriteDone>>>>,
+    stored: MemoryLogStore,
+    disk: Arc<Mutex<Disk>>,
     reads: Arc<Mutex<Reads>>,
+}
+
+#[derive(Debug, Default)]
+enum Disk {
+    #[default]
+    Working,
+    /// What was asked of it is still to be done.
+    Stalled(Vec<(Operation, WriteDone)>),
+    /// It does nothing any more, and says nothing.
+    Gone,
+}
+
+#[derive(Debug)]
+enum Operation {
+    Append(LogWrite),
+    Compact(Snapshot, EntryId),
 }
 
 /// What becomes of reads.
@@ -83,13 +101,9 @@ struct Reads {
 
 impl StallingLogStore {
     pub(crate) fn stall(&self) {
-        self.held.lock().unwrap().get_or_insert_default();
-    }
-
-    pub(crate) fn resume(&self) {
-        let held = self.held.lock().unwrap().take();
-        for done in held.into_iter().flatten() {
-            done.complete(Ok(()));
+        let mut disk = self.disk.lock().unwrap();
+        if matches!(*disk, Disk::Working) {
+            *disk = Disk::Stalled(Vec::new());
         }
     }
 
@@ -103,7 +117,7 @@ impl StallingLogStore {
         let held = std::mem::take(&mut self.reads.lock().unwrap().answers);
         if let Answers::Held(held) = held {
             for (request, done) in held {
-                self.inner.read(request, done);
+                self.stored.read(request, done);
             }
         }
     }
@@ -119,33 +133,63 @@ impl StallingLogStore {
         self.reads.lock().unwrap().asked.clone()
     }
 
-    fn hold(&self, done: WriteDone) -> WriteDone {
-        let held = self.held.clone();
-        WriteDone::new(move |result| {
-            let mut held = held.lock().unwrap();
-            match &mut *held {
-                Some(waiting) => waiting.push(done),
-                None => done.complete(result),
+    pub(crate) fn resume(&self) {
+        let mut disk = self.disk.lock().unwrap();
+        if matches!(*disk, Disk::Gone) {
+            return;
+        }
+        if let Disk::Stalled(waiting) = std::mem::take(&mut *disk) {
+            for (operation, done) in waiting {
+                self.perform(operation, done);
             }
-        })
+        }
+    }
+
+    /// What is not done never will be.
+    fn cut_power(&self) {
+        *self.disk.lock().unwrap() = Disk::Gone;
+    }
+
+    /// The disk as the next start of the server finds it.
+    fn reopen(&self) -> Self {
+        Self {
+            stored: self.stored.clone(),
+            disk: Arc::default(),
+            reads: Arc::default(),
+        }
+    }
+
+    fn perform(&self, operation: Operation, done: WriteDone) {
+        let mut stored = self.stored.clone();
+        match operation {
+            Operation::Append(write) => stored.append(write, done),
+            Operation::Compact(snapshot, to) => stored.compact(snapshot, to, done),
+        }
+    }
+
+    fn begin(&self, operation: Operation, done: WriteDone) {
+        match &mut *self.disk.lock().unwrap() {
+            Disk::Working => self.perform(operation, done),
+            Disk::Stalled(waiting) => waiting.push((operation, done)),
+            Disk::Gone => {}
+        }
     }
 }
 
 impl LogStore for StallingLogStore {
     fn load(&mut self) -> Result<StoredLog, LogStoreError> {
-        self.inner.load()
+        self.stored.load()
     }
 
     fn append(&mut self, write: LogWrite, done: WriteDone) {
-        let done = self.hold(done);
-        self.inner.append(write, done);
+        self.begin(Operation::Append(write), done);
     }
 
     fn read(&mut self, request: LogReadRequest, done: LogReadDone) {
         let mut reads = self.reads.lock().unwrap();
         reads.asked.push(request);
         match &mut reads.answers {
-            Answers::AtOnce => self.inner.read(request, done),
+            Answers::AtOnce => self.stored.read(request, done),
             Answers::Held(held) => held.push((request, done)),
             Answers::Failing => {
                 let error = std::io::Error::other("the disk cannot be read");
@@ -155,12 +199,11 @@ impl LogStore for StallingLogStore {
     }
 
     fn snapshots(&self) -> Arc<dyn SnapshotStorage> {
-        self.inner.snapshots()
+        self.stored.snapshots()
     }
 
     fn compact(&mut self, snapshot: Snapshot, compact_to: EntryId, done: WriteDone) {
-        let done = self.hold(done);
-        self.inner.compact(snapshot, compact_to, done);
+        self.begin(Operation::Compact(snapshot, compact_to), done);
     }
 }
 
@@ -175,11 +218,12 @@ pub(crate) enum Address {
     At(String),
 }
 
-/// Remembers what it was told about peers.
+/// Remembers what it was told about peers, and can fall silent for ever.
 #[derive(Debug)]
 struct RecordingTransport {
     inner: MemoryTransport,
     peers: Peers,
+    is_silent: Arc<AtomicBool>,
 }
 
 impl Transport for RecordingTransport {
@@ -188,7 +232,9 @@ impl Transport for RecordingTransport {
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {
-        self.inner.send(to, packet);
+        if !self.is_silent.load(Ordering::SeqCst) {
+            self.inner.send(to, packet);
+        }
     }
 
     fn flush(&mut self) {
@@ -210,6 +256,8 @@ pub(crate) struct Cluster {
     rafts: BTreeMap<u64, Raft>,
     stores: BTreeMap<u64, StallingLogStore>,
     peers: BTreeMap<u64, Peers>,
+    /// What makes each server's transport fall silent.
+    silence: BTreeMap<u64, Arc<AtomicBool>>,
     voters: Vec<NodeId>,
     configure: Box<dyn Fn(&mut RaftConfig)>,
 }
@@ -229,6 +277,7 @@ impl Cluster {
             rafts: BTreeMap::new(),
             stores: BTreeMap::new(),
             peers: BTreeMap::new(),
+            silence: BTreeMap::new(),
             voters: voters.clone(),
             configure: Box::new(configure),
         };
@@ -243,10 +292,15 @@ impl Cluster {
         // The same elections in every run.
         config.seed = id;
         (self.configure)(&mut config);
-        let store = self.stores.entry(id).or_default().clone();
+        let store = self.stores.get(&id).map(StallingLogStore::reopen);
+        let store = store.unwrap_or_default();
+        self.stores.insert(id, store.clone());
+        let is_silent = Arc::new(AtomicBool::new(false));
+        self.silence.insert(id, is_silent.clone());
         let transport = RecordingTransport {
             inner: self.network.join(node_id(id)),
             peers: self.peers.entry(id).or_default().clone(),
+            is_silent,
         };
         let raft = Raft::start(config, Journal::default(), store, transport)
             .await
@@ -263,7 +317,21 @@ impl Cluster {
     /// Stops a server and starts it with what it had stored.
     pub(crate) async fn restart(&mut self, id: u64) -> Raft {
         self.raft(id).shutdown().await;
+        // Writes that it gave up waiting for may be done by now.
+        self.stores[&id].resume();
         self.spawn(id, self.voters.clone()).await
+    }
+
+    /// Ends a server as a power failure does, and starts it anew: writes that
+    /// were not done are lost, and nothing that it does from here on leaves it.
+    pub(crate) async fn kill(&mut self, id: u64) -> Raft {
+        self.stores[&id].cut_power();
+        self.silence[&id].store(true, Ordering::SeqCst);
+        let killed = self.raft(id);
+        let new = self.spawn(id, self.voters.clone()).await;
+        // Whoever called the old one hears of its end.
+        tokio::spawn(async move { killed.shutdown().await });
+        new
     }
 
     /// Forgets every handle to a server.
