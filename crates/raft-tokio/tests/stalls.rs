@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_tokio::{
     BoxError, LogIndex, MemoryLogStore, MemoryNetwork, ProposeError, Raft, RaftConfig, SnapshotJob,
-    StateMachine,
+    SnapshotReader, StateMachine,
 };
 use support::{Cluster, node_id};
 
@@ -60,12 +60,11 @@ impl StateMachine for Gated {
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
-        let count = self.count;
-        Box::new(move || Ok(Bytes::copy_from_slice(&count.to_le_bytes())))
+        SnapshotJob::bytes(self.count.to_le_bytes().to_vec())
     }
 
-    fn restore(&mut self, snapshot: Bytes) -> Result<(), BoxError> {
-        self.count = u64::from_le_bytes(snapshot.as_ref().try_into()?);
+    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
+        self.count = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
         Ok(())
     }
 }

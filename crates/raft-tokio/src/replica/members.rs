@@ -166,6 +166,8 @@ impl Raft {
     ///
     /// ```no_run
     /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// use raft_tokio::NodeId;
+    ///
     /// let voters: Vec<NodeId> = [1, 2, 5].into_iter().filter_map(NodeId::new).collect();
     /// raft.set_members(&voters, &[]).await?;
     /// # Ok(())
