@@ -1,5 +1,5 @@
-//! Keeps `docs/TESTING.md` true: every test and scenario that it names exists,
-//! and no line of its lists is missing.
+//! Keeps `docs/TESTING.md` and `docs/DIVERGENCES.md` true: every test and
+//! scenario that they name exists, and no line of the lists is missing.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -64,13 +64,14 @@ fn has_test(text: &str, function: &str) -> bool {
     })
 }
 
-#[test]
-fn every_test_that_the_page_names_exists() {
-    let page = fs::read_to_string(root().join("docs/TESTING.md")).expect("the page is there");
+/// Looks for every test that a page in `docs` names, of which there are more
+/// than `at_least`.
+fn look_for_tests_of(page: &str, at_least: usize) {
+    let page = fs::read_to_string(root().join("docs").join(page)).expect("the page is there");
     let sources = sources();
     let mut missing = Vec::new();
     let mut found = 0;
-    for (number, row) in rows(&page) {
+    for (first, row) in rows(&page) {
         for name in named(row) {
             let exists = match name.split_once(": ") {
                 Some((file, function)) => sources.iter().any(|(path, text)| {
@@ -81,12 +82,18 @@ fn every_test_that_the_page_names_exists() {
             };
             found += 1;
             if !exists {
-                missing.push(format!("{number}: {name}"));
+                missing.push(format!("{first}: {name}"));
             }
         }
     }
     assert!(missing.is_empty(), "there is no\n{}", missing.join("\n"));
-    assert!(found > 150, "only {found} tests are named");
+    assert!(found > at_least, "only {found} tests are named");
+}
+
+#[test]
+fn every_test_that_the_pages_name_exists() {
+    look_for_tests_of("TESTING.md", 150);
+    look_for_tests_of("DIVERGENCES.md", 45);
 }
 
 #[test]

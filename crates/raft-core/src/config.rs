@@ -119,7 +119,9 @@ pub enum OddMessages {
     /// As in etcd, a message without a term is taken for one of the current
     /// term, and throws a candidate back to term zero. Like etcd's, a leader
     /// with a single voter also answers reads at once, before it has committed
-    /// anything and whether or not it is that voter. To be compared with etcd,
+    /// anything and whether or not it is that voter; and a follower passes on
+    /// what others passed on to it, without end where two followers take each
+    /// other for the leader. To be compared with etcd,
     /// not to be used: a node can then vote twice in a term, and reads can be
     /// stale.
     Take,

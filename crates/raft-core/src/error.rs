@@ -15,7 +15,8 @@ pub enum ProposeError {
     /// Nobody leads as far as this server knows. Try again after an election.
     #[error("no leader is known; try again after the election")]
     NoLeader,
-    /// This server follows another one and was told not to pass proposals on.
+    /// This server follows another one and was told not to pass proposals on, or
+    /// a peer that it does not lead has passed them on to it.
     #[error("node {leader} leads and proposals are not passed on; ask it")]
     ForwardingDisabled {
         /// The server to ask.

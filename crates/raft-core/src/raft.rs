@@ -159,7 +159,15 @@ impl<S: Storage> Raft<S> {
             }
         }
         if let Body::Propose { proposals } = message.body {
-            self.propose_from(from, proposals.into())?;
+            match &self.role {
+                Role::Follower(follower) => {
+                    let body = Body::Propose { proposals };
+                    follower.forward_for_peer(&mut self.common, from, body)?;
+                }
+                Role::Candidate(_) | Role::Leader(_) => {
+                    self.propose_from(from, proposals.into())?;
+                }
+            }
             return Ok(());
         }
         let result = self.dispatch(message);
@@ -227,8 +235,7 @@ impl<S: Storage> Raft<S> {
         let common = &mut self.common;
         let result = match &mut self.role {
             Role::Follower(follower) => {
-                let own = common.id();
-                follower.on_read_index(common, own, context);
+                follower.on_read_index(common, context);
                 if follower.leader().is_none() {
                     return Err(ReadIndexError::NoLeader);
                 }

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use raft_core::{
     AppendResponse, Body, ConfChange, ConfChangeError, ConfChangeType, ConfState, Config,
     ConfigError, Entries, Entry, EntryId, EntryType, HardState, LogIndex, LostEntries,
-    MemoryStorage, Message, Misbehaved, NodeId, Proposal, ProposeError, RawNode, RoleKind, Round,
-    Snapshot, SnapshotMetadata, StartError, StepError, Term, VoteResponse,
+    MemoryStorage, Message, Misbehaved, NodeId, OddMessages, Proposal, ProposeError, RawNode,
+    RoleKind, Round, Snapshot, SnapshotMetadata, StartError, StepError, Term, VoteResponse,
 };
 
 use crate::support::{Cluster, command, id, index, message, term};
@@ -50,7 +50,7 @@ fn still_works(cluster: &mut Cluster) {
     assert!(cluster.node(leader).commit_index() > before);
 }
 
-// ── reliability.md §5, one to ten ────────────────────────────────────────────
+// ── what one message or entry does to etcd ────────────────────────────────────────────
 
 #[test]
 fn a_heartbeat_that_commits_beyond_the_log_is_refused() {
@@ -460,6 +460,58 @@ fn a_refused_forwarded_proposal_changes_nothing() {
         error,
         StepError::Propose(ProposeError::TransferInProgress { to }) if to == id(2)
     ));
+}
+
+/// A snapshot in the leader's place makes `to` take `from` for the leader.
+fn take_for_the_leader(cluster: &mut Cluster, to: u64, from: u64) {
+    let conf_state = ConfState::of_voters([1, 2, 3].map(id));
+    let old = snapshot_at(1, 1, conf_state);
+    cluster.deliver(message(from, to, 2, old));
+    assert_eq!(cluster.node(to).leader(), Some(id(from)));
+}
+
+#[test]
+fn what_was_passed_on_to_a_follower_goes_no_further() {
+    let mut cluster = leader();
+    take_for_the_leader(&mut cluster, 3, 2);
+    take_for_the_leader(&mut cluster, 2, 3);
+    cluster.take(|_| true);
+    let requests = |cluster: &mut Cluster| {
+        cluster.propose(2, command("round and round"))?;
+        cluster.read(2).expect("it knows a leader");
+        cluster.transfer(2, 1).expect("it is alive");
+        Ok::<_, ProposeError>(cluster.take(|message| message.to == id(3)))
+    };
+    let passed_on = requests(&mut cluster).expect("it knows a leader");
+    assert_eq!(passed_on.len(), 3);
+    for request in passed_on {
+        let is_proposal = matches!(request.body, Body::Propose { .. });
+        let taken = cluster.with_node(3, |node| node.step(request));
+        assert_eq!(taken.is_err(), is_proposal);
+    }
+    assert_eq!(cluster.in_flight(), []);
+
+    // As etcd has it, they come back.
+    for number in [2, 3] {
+        cluster.reconfigure(number, |config| Config {
+            odd_messages: OddMessages::Take,
+            ..config
+        });
+    }
+    take_for_the_leader(&mut cluster, 3, 2);
+    take_for_the_leader(&mut cluster, 2, 3);
+    cluster.take(|_| true);
+    let mut passed_on = requests(&mut cluster).expect("it knows a leader");
+    for number in [3, 2, 3, 2] {
+        for request in passed_on {
+            cluster
+                .with_node(number, |node| node.step(request))
+                .expect("it knows a leader");
+        }
+        let other = id(5 - number);
+        passed_on = cluster.take(|message| message.to == other);
+        assert_eq!(passed_on.len(), 3);
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!   `handleHeartbeat`, `handleSnapshot`, `restore`.
 
 use crate::common::Common;
-use crate::config::ReadOnly;
+use crate::config::{OddMessages, ReadOnly};
 use crate::error::ProposeError;
 use crate::membership::Membership;
 use crate::role::{Campaign, Next};
@@ -54,7 +54,7 @@ impl Follower {
             Body::Snapshot(snapshot) => on_snapshot(common, from, *snapshot)?,
             Body::TransferLeader => {
                 // Only the leader can hand over; `from` is who is to lead.
-                if let Some(leader) = self.leader {
+                if let Some(leader) = self.leader_for_peers(common) {
                     common.send_as(from, leader, Body::TransferLeader);
                 }
             }
@@ -62,7 +62,11 @@ impl Follower {
                 // The leader asks, so nothing is disturbed: no pre-vote.
                 return Ok(Next::Campaign(Campaign::Transfer));
             }
-            Body::ReadIndex { context } => self.on_read_index(common, from, context),
+            Body::ReadIndex { context } => {
+                if let Some(leader) = self.leader_for_peers(common) {
+                    common.send_as(from, leader, Body::ReadIndex { context });
+                }
+            }
             Body::ReadIndexResponse { index, context } => common.read_done(index, context),
             Body::ForgetLeader => self.forget_leader(common),
             Body::Propose { .. }
@@ -72,6 +76,28 @@ impl Follower {
             | Body::HeartbeatResponse { .. } => {}
         }
         Ok(Next::Stay)
+    }
+
+    /// Who gets what a peer has passed on to this server. Nobody: it goes no
+    /// further, or two followers that take each other for the leader would
+    /// never stop, as etcd's do not.
+    fn leader_for_peers<S>(&self, common: &Common<S>) -> Option<NodeId> {
+        let exact = common.config.odd_messages == OddMessages::Take;
+        self.leader.filter(|_| exact)
+    }
+
+    /// Passes proposals on to the leader that a peer has passed on to this
+    /// server.
+    pub(crate) fn forward_for_peer<S>(
+        &self,
+        common: &mut Common<S>,
+        from: NodeId,
+        body: Body,
+    ) -> Result<NodeId, ProposeError> {
+        match (self.leader, self.leader_for_peers(common)) {
+            (Some(leader), None) => Err(ProposeError::ForwardingDisabled { leader }),
+            _ => self.forward(common, from, body),
+        }
     }
 
     /// Passes proposals on to the leader, in the name of who made them.
@@ -89,16 +115,11 @@ impl Follower {
         Ok(leader)
     }
 
-    /// Passes a read on to the leader. Without one it is lost, and whoever
-    /// asked has to ask again.
-    pub(crate) fn on_read_index<S>(
-        &self,
-        common: &mut Common<S>,
-        from: NodeId,
-        context: bytes::Bytes,
-    ) {
+    /// Passes a read of this server's user on to the leader. Without one it is
+    /// lost, and whoever asked has to ask again.
+    pub(crate) fn on_read_index<S>(&self, common: &mut Common<S>, context: bytes::Bytes) {
         if let Some(leader) = self.leader {
-            common.send_as(from, leader, Body::ReadIndex { context });
+            common.send(leader, Body::ReadIndex { context });
         }
     }
 
