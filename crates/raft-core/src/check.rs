@@ -1,7 +1,7 @@
 //! # Invariants
 //!
 //! Every documented invariant of a node, executable: tests, simulation and
-//! fuzzing look after each step.
+//! fuzzing look after each step. What a type makes impossible is not looked at.
 //!
 //! - Owns: nothing.
 
@@ -37,12 +37,28 @@ pub enum BrokenInvariant {
         committed: LogIndex,
     },
     /// The marks of the unstable log are out of order.
-    #[error("the unstable log starts at {offset} and is in progress up to {in_progress}")]
+    #[error("the unstable log is [{offset}, {next}) and in progress up to {in_progress}")]
     UnstableOutOfOrder {
         /// The first unstable index.
         offset: LogIndex,
         /// The index after the last that is being written.
         in_progress: LogIndex,
+        /// The index after the last entry.
+        next: LogIndex,
+    },
+    /// The unstable entries have a gap, or begin elsewhere than they say.
+    #[error("the unstable entries from {offset} on are not consecutive")]
+    UnstableNotConsecutive {
+        /// The first unstable index.
+        offset: LogIndex,
+    },
+    /// Unstable entries begin before the snapshot that is before them.
+    #[error("the unstable log starts at {offset}, but a snapshot of {snapshot} is before it")]
+    UnstableBeforeSnapshot {
+        /// The first unstable index.
+        offset: LogIndex,
+        /// The index of the snapshot.
+        snapshot: LogIndex,
     },
     /// The last entry has a later term than the node. (Only checked with
     /// [`OddMessages::Refuse`].)
@@ -56,6 +72,9 @@ pub enum BrokenInvariant {
     /// The active configuration contradicts itself.
     #[error("the configuration is broken: {0}")]
     Membership(ConfChangeError),
+    /// The members are not sorted, or one is named twice.
+    #[error("the members are not sorted and different")]
+    MembersOutOfOrder,
     /// A candidate that asks for votes did not vote for itself.
     #[error("a candidate has not voted for itself")]
     CandidateWithoutOwnVote,
@@ -81,6 +100,20 @@ pub enum BrokenInvariant {
     InflightsOverLimit {
         /// The follower.
         id: NodeId,
+    },
+    /// A follower's window has lost count of its bytes or the order of its
+    /// messages.
+    #[error("the window of {id} has lost count")]
+    InflightsOutOfOrder {
+        /// The follower.
+        id: NodeId,
+    },
+    /// A leader did not vote for itself. (Only checked with
+    /// [`OddMessages::Refuse`].)
+    #[error("the leader of term {term} has not voted for itself")]
+    LeaderWithoutOwnVote {
+        /// The leader's term.
+        term: Term,
     },
     /// A leader has a last entry of another term: it did not append its no-op.
     #[error("a leader of term {term} has no entry of its term at the end of its log")]
@@ -111,13 +144,7 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
     if committed < first.prev() {
         return Err(BrokenInvariant::CommittedBeforeLog { first, committed });
     }
-    let (offset, in_progress) = (log.unstable().offset(), log.unstable().in_progress());
-    if in_progress < offset {
-        return Err(BrokenInvariant::UnstableOutOfOrder {
-            offset,
-            in_progress,
-        });
-    }
+    log.unstable().check()?;
     let last_term = log.last_id().map(|id| id.term).unwrap_or_default();
     let peers_are_sound = common.config.odd_messages == OddMessages::Refuse;
     if peers_are_sound && last_term > common.term && common.term > Term::ZERO {
@@ -130,6 +157,16 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         .membership
         .check()
         .map_err(BrokenInvariant::Membership)?;
+    let members = common.membership.conf_state();
+    let lists = [
+        &members.voters,
+        &members.voters_outgoing,
+        &members.learners,
+        &members.learners_next,
+    ];
+    if !lists.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)) {
+        return Err(BrokenInvariant::MembersOutOfOrder);
+    }
     match &raft.role {
         Role::Follower(_) => Ok(()),
         Role::Candidate(candidate) => {
@@ -141,6 +178,9 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         Role::Leader(leader) => {
             if last_term != common.term {
                 return Err(BrokenInvariant::LeaderWithoutOwnEntry { term: common.term });
+            }
+            if peers_are_sound && common.vote != Some(common.id()) {
+                return Err(BrokenInvariant::LeaderWithoutOwnVote { term: common.term });
             }
             let members = common.membership.ids();
             if !leader
@@ -163,6 +203,9 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
                 }
                 if progress.state().inflight_messages > common.config.inflight_messages_max {
                     return Err(BrokenInvariant::InflightsOverLimit { id });
+                }
+                if !progress.inflights_are_sound() {
+                    return Err(BrokenInvariant::InflightsOutOfOrder { id });
                 }
             }
             Ok(())

@@ -38,12 +38,20 @@
     deny(
         clippy::unwrap_used,
         clippy::expect_used,
+        clippy::get_unwrap,
         clippy::panic,
+        clippy::panic_in_result_fn,
         clippy::unreachable,
+        clippy::todo,
+        clippy::unimplemented,
         clippy::indexing_slicing,
+        clippy::string_slice,
         clippy::arithmetic_side_effects,
         clippy::as_conversions,
+        clippy::allow_attributes,
         clippy::std_instead_of_core,
+        clippy::std_instead_of_alloc,
+        clippy::alloc_instead_of_core,
         clippy::fn_params_excessive_bools
     )
 )]

@@ -14,6 +14,7 @@
 //! - Source: etcd `log_unstable.go`.
 
 use super::EntrySequence;
+use crate::check::BrokenInvariant;
 use crate::types::{Entries, EntryId, LogIndex, Snapshot, Term};
 
 /// What is not stable yet.
@@ -41,13 +42,34 @@ impl Unstable {
         }
     }
 
+    /// Whether the invariants hold; the first that does not is named.
+    pub(crate) fn check(&self) -> Result<(), BrokenInvariant> {
+        let (offset, next) = (self.offset(), self.entries.next_index());
+        let in_progress = self.in_progress;
+        if in_progress < offset || in_progress > next {
+            return Err(BrokenInvariant::UnstableOutOfOrder {
+                offset,
+                in_progress,
+                next,
+            });
+        }
+        let entries = self.entries.between(offset, next);
+        let end = entries.iter().try_fold(offset, |expected, entry| {
+            (entry.index() == expected).then(|| expected.next())
+        });
+        if end != Some(next) {
+            return Err(BrokenInvariant::UnstableNotConsecutive { offset });
+        }
+        let snapshot = self.snapshot.as_ref().map(|s| s.metadata.index);
+        match snapshot.filter(|snapshot| *snapshot >= offset) {
+            None => Ok(()),
+            Some(snapshot) => Err(BrokenInvariant::UnstableBeforeSnapshot { offset, snapshot }),
+        }
+    }
+
     /// The first index that the storage need not know about.
     pub(crate) fn offset(&self) -> LogIndex {
         self.entries.first_index()
-    }
-
-    pub(crate) fn in_progress(&self) -> LogIndex {
-        self.in_progress
     }
 
     pub(crate) fn snapshot(&self) -> Option<&Snapshot> {

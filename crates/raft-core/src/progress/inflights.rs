@@ -83,4 +83,14 @@ impl Inflights {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Whether the invariants hold.
+    pub fn is_sound(&self) -> bool {
+        let bytes = self
+            .messages
+            .iter()
+            .fold(0_u64, |sum, message| sum.saturating_add(message.bytes));
+        let lasts = self.messages.iter().map(|message| message.last);
+        bytes == self.bytes && lasts.is_sorted_by(|a, b| a < b)
+    }
 }

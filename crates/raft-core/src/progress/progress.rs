@@ -297,6 +297,11 @@ impl Progress {
         true
     }
 
+    /// Whether the invariants of the window hold.
+    pub fn inflights_are_sound(&self) -> bool {
+        self.inflights.is_sound()
+    }
+
     /// Opens the window for everything up to `acked`.
     pub fn free_inflights_to(&mut self, acked: LogIndex) {
         self.inflights.free_to(acked);

@@ -489,8 +489,9 @@ impl Server {
             commit >= self.seen_commit,
             "the commit index of {own} went back"
         );
-        // The model lags until the Ready is taken.
-        if !node.has_ready() || node.is_ready_outstanding() {
+        // The model lags until the Ready is taken, which has to wait while the
+        // one before it is being written.
+        if !node.has_ready() {
             let mut at = self.seen_commit.next().max(self.log_start.index);
             while at <= commit {
                 if let Some(term) = self.term_at(at) {
