@@ -303,7 +303,7 @@ impl Victim {
 
     fn report(&mut self, choices: &mut Choices<'_>) {
         let id = choices.node();
-        match choices.below(6) {
+        match choices.below(7) {
             0 => self.node.report_unreachable(id),
             1 => self.node.report_snapshot(id, SnapshotOutcome::Arrived),
             2 => self.node.report_snapshot(id, SnapshotOutcome::Failed),
@@ -312,6 +312,9 @@ impl Victim {
                 acknowledged: LogIndex::new(choices.number(9)),
                 last: self.node.last_index(),
             }),
+            5 => {
+                let _ = self.node.entries_available();
+            }
             _ => {
                 self.node
                     .set_randomized_election_timeout(u32::from(choices.byte()));

@@ -50,7 +50,8 @@ impl TestStorage {
             Some(180..190) => Answer::Failure(StorageError::Compacted),
             Some(190..200) => Answer::Failure(StorageError::Unavailable),
             Some(200..210) => Answer::Failure(StorageError::SnapshotTemporarilyUnavailable),
-            Some(210..215) => Answer::Failure(StorageError::Failed("the disk is broken".into())),
+            Some(210..220) => Answer::Failure(StorageError::EntriesTemporarilyUnavailable),
+            Some(220..223) => Answer::Failure(StorageError::Failed("the disk is broken".into())),
             Some(_) => {
                 let mut bytes = [0; 12];
                 for byte in &mut bytes {
