@@ -3,7 +3,9 @@
 //! What can be asked for, and who does it.
 
 use std::error::Error;
+use std::fmt;
 use std::future::Future;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -217,9 +219,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
             let json = arguments.json;
             let report = demo::run(arguments.into_options()?).await?;
             if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
+                show(&serde_json::to_string_pretty(&report)?)?;
             } else {
-                println!("{report}");
+                show(&report)?;
             }
             Ok(if report.is_sound() {
                 ExitCode::SUCCESS
@@ -235,18 +237,18 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
                     .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             }
             if json {
-                println!("{}", serde_json::to_string_pretty(&report)?);
+                show(&serde_json::to_string_pretty(&report)?)?;
             } else {
-                println!("{report}");
+                show(&report)?;
             }
             Ok(ExitCode::SUCCESS)
         })),
         Command::Status(arguments) => runtime(1)?.block_on(async {
             let pages = status::ask(&arguments.http).await;
             if arguments.json {
-                println!("{}", serde_json::to_string_pretty(&pages)?);
+                show(&serde_json::to_string_pretty(&pages)?)?;
             } else {
-                println!("{pages}");
+                show(&pages)?;
             }
             Ok(if pages.is_complete() {
                 ExitCode::SUCCESS
@@ -254,6 +256,14 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
                 ExitCode::FAILURE
             })
         }),
+    }
+}
+
+/// Prints a result. Whoever reads it may have seen enough before its end.
+fn show(result: &dyn fmt::Display) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{result}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
     }
 }
 
