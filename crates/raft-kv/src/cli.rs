@@ -201,7 +201,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
             tracing_subscriber::EnvFilter::try_from_env("RAFT_KV_LOG")
                 .unwrap_or_else(|_| "warn,raft_kv=info".into()),
         )
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_ansi(false)
         .init();
     match arguments.command {
@@ -300,7 +300,7 @@ fn stop_signal(until_stdin_ends: bool) -> Result<watch::Receiver<bool>, ShownErr
 async fn stdin_ends() {
     let (ended, end) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
-        let copied = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let copied = io::copy(&mut io::stdin(), &mut io::sink());
         // The process may be stopping for another reason.
         let _ = ended.send(copied);
     });

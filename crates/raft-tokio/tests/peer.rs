@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_tokio::core::{Body, EntryId, Message, Proposal, Round, VoteResponse};
+use raft_tokio::snapshot::SnapshotExchange;
 use raft_tokio::transport::{Inbound, Inbox, Packet, RequestKind, ResponseOutcome};
 use raft_tokio::{
-    LogIndex, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, ProposeError, Raft,
+    LogIndex, LogStore, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, ProposeError, Raft,
     RaftConfig, Term, Transport,
 };
 use support::{Journal, node_id};
@@ -30,7 +31,8 @@ impl Fixture {
         let network = MemoryNetwork::new();
         let mut peer = network.join(node_id(Self::PEER));
         let (sender, inbox) = mpsc::channel(1024);
-        peer.start(Inbox::new(sender));
+        let snapshots = SnapshotExchange::new(MemoryLogStore::default().snapshots());
+        peer.start(Inbox::new(sender), snapshots);
         let voters: Vec<NodeId> = (1..=3).map(node_id).collect();
         let mut config = RaftConfig::new(node_id(1), voters);
         // It stays a follower as long as the test takes.
