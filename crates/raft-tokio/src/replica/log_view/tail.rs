@@ -2,7 +2,8 @@
 //!
 //! The newest entries of the log, as many as the limits allow, and those that
 //! are not applied in any case. The oldest batches go first, whole, so evicting
-//! costs nothing per entry.
+//! costs nothing per entry. What is appended at once is one batch, or several if
+//! it is large: at a start the whole log comes at once, and goes bit by bit.
 //!
 //! - Owns: the entries, and what each batch takes.
 
@@ -18,7 +19,17 @@ pub(crate) struct TailLimits {
     pub(crate) entries_max: u64,
 }
 
-/// What was appended at once.
+/// A batch takes at most one of so many parts of the limits, but one entry.
+const BATCHES_IN_LIMITS: u64 = 8;
+
+impl TailLimits {
+    fn allow_batch(self, bytes: u64, entries: u64) -> bool {
+        bytes <= self.bytes_max / BATCHES_IN_LIMITS
+            && entries <= self.entries_max / BATCHES_IN_LIMITS
+    }
+}
+
+/// Entries that are evicted at once.
 #[derive(Clone, Copy, Debug)]
 struct Batch {
     /// The index after its last entry.
@@ -83,9 +94,31 @@ impl Tail {
             self.truncate_from(first);
         }
         let bytes = entries.encoded_bytes();
-        self.batches.push_back(Batch { next, bytes });
+        if self.limits.allow_batch(bytes, entries.count()) {
+            self.batches.push_back(Batch { next, bytes });
+        } else {
+            self.push_batches(&entries);
+        }
         self.bytes += bytes;
         self.entries.append(entries)
+    }
+
+    fn push_batches(&mut self, entries: &Entries) {
+        let (mut bytes, mut count) = (0, 0);
+        for entry in entries.iter() {
+            let (more, len) = (bytes + entry.encoded_len(), count + 1);
+            if count > 0 && !self.limits.allow_batch(more, len) {
+                let next = entry.index();
+                self.batches.push_back(Batch { next, bytes });
+                (bytes, count) = (entry.encoded_len(), 1);
+            } else {
+                (bytes, count) = (more, len);
+            }
+        }
+        if let Some(last) = entries.last() {
+            let next = last.index().next();
+            self.batches.push_back(Batch { next, bytes });
+        }
     }
 
     fn truncate_from(&mut self, first: LogIndex) {

@@ -104,6 +104,25 @@ fn the_view_is_a_memory_storage_whose_old_entries_are_elsewhere() {
 }
 
 #[test]
+fn what_is_appended_at_once_is_let_go_bit_by_bit() {
+    let mut view = LogView::new(LIMITS, 1000);
+    view.append(batch(1, 1, 500, 50)).unwrap();
+    for applied in (0..=500).step_by(10) {
+        view.applied_to(index(applied));
+        let unapplied = 500 - applied;
+        let kept = view.tail_entries();
+        // A batch that is not applied whole stays.
+        let partly_applied = LIMITS.entries_max / 8;
+        assert!(
+            kept >= unapplied && kept <= (unapplied + partly_applied).max(40),
+            "{kept}"
+        );
+    }
+    assert!(view.tail_bytes() <= LIMITS.bytes_max);
+    assert!(view.tail_bytes() >= LIMITS.bytes_max * 7 / 8 - 56);
+}
+
+#[test]
 fn who_lacks_old_entries_shares_one_read_and_then_has_them() {
     let mut view = applied_view(100);
     assert!(view.tail.first_index() > index(60));
