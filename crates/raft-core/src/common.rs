@@ -67,11 +67,21 @@ impl<S> Common<S> {
     }
 
     /// Sends in the name of this server and of its term.
+    #[expect(
+        clippy::inline_always,
+        reason = "built where it is sent, a message is not moved in pieces"
+    )]
+    #[inline(always)]
     pub(crate) fn send(&mut self, to: NodeId, body: Body) {
         self.send_as(self.id(), to, body);
     }
 
     /// Passes on what `from` said, in this server's term.
+    #[expect(
+        clippy::inline_always,
+        reason = "built where it is sent, a message is not moved in pieces"
+    )]
+    #[inline(always)]
     pub(crate) fn send_as(&mut self, from: NodeId, to: NodeId, body: Body) {
         let term = if body.is_termless() {
             Term::ZERO
@@ -86,6 +96,11 @@ impl<S> Common<S> {
         self.send_in(term, self.id(), to, body);
     }
 
+    #[expect(
+        clippy::inline_always,
+        reason = "built where it is sent, a message is not moved in pieces"
+    )]
+    #[inline(always)]
     fn send_in(&mut self, term: Term, from: NodeId, to: NodeId, body: Body) {
         self.outbox.send(Message {
             to,

@@ -49,7 +49,11 @@ impl Outbox {
     }
 
     /// Sends a message, or lets it wait for the disk if it is a promise.
-    #[inline]
+    #[expect(
+        clippy::inline_always,
+        reason = "built where it is sent, a message is not moved in pieces"
+    )]
+    #[inline(always)]
     pub(crate) fn send(&mut self, message: Message) {
         match message.body {
             Body::AppendResponse(_) | Body::VoteResponse { .. } => {

@@ -342,7 +342,7 @@ impl<S: Storage> Raft<S> {
     // ── what the driver has done ─────────────────────────────────────────────
 
     /// A write is durable.
-    pub(crate) fn persisted(&mut self, ack: SelfAck) -> Result<(), Halted> {
+    pub(crate) fn persisted(&mut self, ack: &SelfAck) -> Result<(), Halted> {
         self.alive()?;
         // A message without a term can have thrown this node back since (see
         // `OddMessages::Take`); then the receipt is news like any message.
@@ -350,7 +350,7 @@ impl<S: Storage> Raft<S> {
             self.become_follower(term, None);
         }
         let common = &mut self.common;
-        let result = match ack {
+        let result = match *ack {
             SelfAck::Append { term, index } => match &mut self.role {
                 Role::Leader(leader) if term == common.term => {
                     let own = common.id();
@@ -365,12 +365,12 @@ impl<S: Storage> Raft<S> {
                 }
                 _ => Ok(()),
             },
-            SelfAck::Stable(mark) => self.stable_to(mark),
+            SelfAck::Stable(ref mark) => self.stable_to(mark),
         };
         self.guard(result)
     }
 
-    fn stable_to(&mut self, mark: StableMark) -> Result<(), StorageError> {
+    fn stable_to(&mut self, mark: &StableMark) -> Result<(), StorageError> {
         // Term zero is that of a node that has never heard of another.
         let is_current = mark.term == self.common.term || mark.term == Term::ZERO;
         if let Some(last) = mark.last
@@ -379,7 +379,7 @@ impl<S: Storage> Raft<S> {
             self.common.log.stable_to(last);
         }
         // A snapshot is committed state: it counts in any term.
-        if let Some(snapshot) = mark.snapshot {
+        if let Some(snapshot) = &mark.snapshot {
             let index = snapshot.metadata.index;
             self.common.log.snapshot_stable_to(index);
             self.applied_to(index, 0)?;

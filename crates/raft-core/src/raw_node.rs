@@ -495,13 +495,13 @@ impl<S: Storage> RawNode<S> {
         let Some(outstanding) = self.outstanding.take() else {
             return self.raft.alive();
         };
-        for ack in outstanding.acks {
+        for ack in &outstanding.acks {
             self.raft.persisted(ack)?;
         }
         // Behind the leader's own acknowledgements, so that these still find
         // their entries in the unstable log.
         if let Some(mark) = outstanding.stable {
-            self.raft.persisted(SelfAck::Stable(mark))?;
+            self.raft.persisted(&SelfAck::Stable(mark))?;
         }
         match outstanding.applied {
             Some(mark) => self.raft.applied(mark),
@@ -514,13 +514,17 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// [`StepError::PeerNotFound`] if this server is no longer a member, so that
     /// its vote or acknowledgement does not count; or this node has stopped.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a receipt is used up when it is handed back"
+    )]
     pub fn persisted(&mut self, receipt: AppendReceipt) -> Result<(), StepError> {
         let counts = matches!(receipt.0, SelfAck::Append { .. } | SelfAck::Vote { .. });
         let id = self.id();
         if counts && !self.raft.common.membership.contains(id) {
             return Err(StepError::PeerNotFound(id));
         }
-        Ok(self.raft.persisted(receipt.0)?)
+        Ok(self.raft.persisted(&receipt.0)?)
     }
 
     /// Entries are applied, and so are all before them.

@@ -4,5 +4,6 @@ mod bugs;
 mod paper;
 mod properties;
 mod random_cluster;
+mod readys;
 mod regressions;
 mod support;

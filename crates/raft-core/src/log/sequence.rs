@@ -140,12 +140,17 @@ impl EntrySequence {
 
     /// The entries from `low` up to, but not including, `high`: those of them
     /// that are here.
+    #[inline]
     pub fn between(&self, low: LogIndex, high: LogIndex) -> Entries {
-        if let Some(newest) = self.newest_from(low) {
-            return newest
+        match self.newest_from(low) {
+            Some(newest) => newest
                 .between(low, high)
-                .map_or_else(Entries::new, Entries::from_run);
+                .map_or_else(Entries::new, Entries::from_run),
+            None => self.between_of_many(low, high),
         }
+    }
+
+    fn between_of_many(&self, low: LogIndex, high: LogIndex) -> Entries {
         let mut part = Entries::new();
         let Some(start) = self.run_at(low.max(self.first)) else {
             return part;
@@ -162,13 +167,18 @@ impl EntrySequence {
     /// The entries from `low` up to, but not including, `high`, limited to
     /// `bytes_max` of encoding but one at least (etcd `limitSize`). Looks at no
     /// more entries than it returns, and one.
+    #[inline]
     pub fn limited_between(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
-        if let Some(newest) = self.newest_from(low) {
-            return newest
-                .between(low, high)
-                .and_then(|part| part.limited(bytes_max, AtLeast::OneEntry))
-                .map_or_else(Entries::new, Entries::from_run);
+        if let Some(newest) = self.newest_from(low)
+            && let Some(part) = newest.between(low, high)
+            && part.encoded_bytes() <= bytes_max
+        {
+            return Entries::from_run(part);
         }
+        self.limited_between_of_many(low, high, bytes_max)
+    }
+
+    fn limited_between_of_many(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
         let mut limited = Entries::new();
         let Some(start) = self.run_at(low.max(self.first)) else {
             return limited;

@@ -12,6 +12,8 @@
 
 use alloc::vec::Vec;
 
+use smallvec::SmallVec;
+
 use super::Leader;
 use super::reconfig::ConfChangeGate;
 use crate::common::Common;
@@ -125,27 +127,24 @@ impl Leader {
     ) -> Result<Appended, NotAppended> {
         let term = common.term;
         let first = common.log.last_index().next();
-        let mut payload_bytes = 0_u64;
         let mut index = first;
-        let batch = proposals
-            .into_iter()
-            .enumerate()
-            .map(|(place, proposal)| {
-                let entry = if refusals.contains(place) {
-                    Entry::refused_conf_change(term, index)
-                } else {
-                    Entry::new(term, index, proposal.entry_type, proposal.data)
-                };
-                payload_bytes = payload_bytes.saturating_add(entry.payload_len());
-                index = index.next();
-                entry
-            })
-            .collect();
-        if !self.quota.reserve(payload_bytes) {
+        let mut batch = SmallVec::new();
+        batch.reserve_exact(proposals.len());
+        batch.extend(proposals.into_iter().enumerate().map(|(place, proposal)| {
+            let entry = if refusals.contains(place) {
+                Entry::refused_conf_change(term, index)
+            } else {
+                Entry::new(term, index, proposal.entry_type, proposal.data)
+            };
+            index = index.next();
+            entry
+        }));
+        let entries = Entries::from_numbered(batch);
+        if !self.quota.reserve(entries.payload_bytes()) {
             let bytes_max = self.quota.bytes_max;
             return Err(ProposeError::QuotaExceeded { bytes_max }.into());
         }
-        common.log.append(Entries::from_numbered(batch));
+        common.log.append(entries);
         // The leader counts itself like a follower, once its disk has answered.
         let last = common.log.last_index();
         common.acknowledge_own_append(last);
