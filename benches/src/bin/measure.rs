@@ -10,7 +10,7 @@ use std::alloc::System;
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use raft_benches::{Trio, run_clients, start_in_memory};
+use raft_benches::{Trio, core_allocations, handle_allocations, run_clients, start_in_memory};
 use raft_core::{ConfState, Config, MemoryStorage, NodeId, RawNode};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::{Builder, Runtime};
@@ -103,38 +103,17 @@ fn to_float(count: u64) -> f64 {
 fn allocations() {
     println!("allocations (and reallocations) per entry and node, of three nodes");
     for batch in [1, 16, 256] {
-        let mut trio = Trio::default();
-        let batches = 100_000 / batch;
-        for _ in 0..batches {
-            trio.commit(batch, 16);
-        }
-        let region = Region::new(ALLOCATOR);
-        for _ in 0..batches {
-            trio.commit(batch, 16);
-        }
-        let change = region.change();
-        let entries = (batch * batches) as u64;
-        // Making the payload is the caller's allocation, one per entry.
-        let own = change.allocations - batch * batches;
+        let cost = core_allocations(ALLOCATOR, batch);
         println!(
             "core, batches of {batch}: {:.3} (and {:.3})",
-            ratio(own, 3 * entries),
-            ratio(change.reallocations, 3 * entries),
+            cost.allocated, cost.reallocated
         );
     }
     for clients in [1, 64, 1024] {
-        let commands = 100_000;
-        let change = one_thread().block_on(async {
-            let rafts = start_in_memory(3).await;
-            run_clients(&rafts[0], clients, commands).await;
-            let region = Region::new(ALLOCATOR);
-            run_clients(&rafts[0], clients, commands).await;
-            region.change()
-        });
+        let cost = handle_allocations(ALLOCATOR, clients);
         println!(
             "handle, {clients} clients: {:.3} (and {:.3}), tasks of the clients included",
-            ratio(change.allocations, 3 * commands),
-            ratio(change.reallocations, 3 * commands),
+            cost.allocated, cost.reallocated
         );
     }
 }
