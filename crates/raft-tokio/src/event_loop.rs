@@ -40,7 +40,7 @@
 //! - Owns: the node, the channels' receiving ends.
 //! - Source: etcd `node.run`.
 
-use std::future::{pending, poll_fn};
+use std::future::pending;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 
@@ -48,6 +48,8 @@ use raft_core::{Halted, RawNode, Ready, Storage};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
+
+use crate::task::let_others_run;
 
 /// How many waiting things one turn takes from one channel. Enough to fill a
 /// batch under load, few enough that a tick is never far away.
@@ -190,21 +192,6 @@ struct Taken<H: Host> {
     proposals: Vec<H::Proposal>,
     inputs: Vec<H::Input>,
     events: Vec<H::Event>,
-}
-
-/// Goes to the end of the runtime's queue once. Nothing is lost meanwhile, and a
-/// task that is in the queue is woken by nobody.
-async fn let_others_run() {
-    let mut has_yielded = false;
-    poll_fn(|context| {
-        if has_yielded {
-            return Poll::Ready(());
-        }
-        has_yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 /// Once there is nothing else to do on this thread, if that is waited for; else

@@ -25,7 +25,7 @@ use super::request::{Event, PendingRead, Waiter};
 use super::waiters::CommittedWaiters;
 use crate::snapshot::{SnapshotExchange, SnapshotStorage, build, open_checked};
 use crate::state_machine::{BoxError, StateMachine};
-use crate::task::panic_text;
+use crate::task::{let_others_run, panic_text};
 
 /// What the state machine is to do, in order.
 #[derive(Debug)]
@@ -103,7 +103,7 @@ pub(super) async fn run<M: StateMachine>(
             // Whoever this woke last waits in a slot of this thread that no
             // other thread looks into. If it is the loop, then it must
             // have its turn before the next command, which may take long.
-            tokio::task::yield_now().await;
+            let_others_run().await;
         }
     }
 }
