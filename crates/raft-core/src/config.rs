@@ -121,7 +121,9 @@ pub enum OddMessages {
     /// with a single voter also answers reads at once, before it has committed
     /// anything and whether or not it is that voter; and a follower passes on
     /// what others passed on to it, without end where two followers take each
-    /// other for the leader. To be compared with etcd,
+    /// other for the leader; and a candidate asks for votes before its log and
+    /// its term are durable, which a crash can turn into the loss of committed
+    /// entries. To be compared with etcd,
     /// not to be used: a node can then vote twice in a term, and reads can be
     /// stale.
     Take,

@@ -7,9 +7,13 @@
 //! A vote and an acknowledgement are promises that a restart must not break
 //! (Raft §5.2, thesis §3.8), so they wait for the write that they rest on, and
 //! for every write before it. A rejection waits too: it may rest on a vote or
-//! an entry that is not durable yet. Everything else may overtake the disk: a
-//! leader that replicates before its own write is durable only counts itself
-//! when it is (thesis §10.2.1).
+//! an entry that is not durable yet. So does a request for a vote: it says what
+//! the log has and which term has begun, and whoever grants it counts on both. A
+//! candidate that lost them could campaign once more in the same term, and be
+//! elected with votes for a log that it does not have any more. (etcd sends it at
+//! once, and so does a node with [`OddMessages::Take`].) Everything else may
+//! overtake the disk: a leader that replicates before its own write is durable
+//! only counts itself when it is (thesis §10.2.1).
 //!
 //! - Owns: messages to send, answers that wait, reads that are done.
 //! - Source: thesis §3.8, §10.2.1; etcd `raft.send`.
@@ -19,9 +23,9 @@ use core::mem;
 
 use smallvec::SmallVec;
 
-use crate::config::StorageWrites;
+use crate::config::{OddMessages, StorageWrites};
 use crate::ready::{AppendOutcome, AppendReceipt, ReadState, SelfAck};
-use crate::types::{Body, Message};
+use crate::types::{Body, Message, Round};
 
 /// What this server tells itself when it is durable. Rarely more than one.
 pub(crate) type SelfAcks = SmallVec<[SelfAck; 1]>;
@@ -29,6 +33,7 @@ pub(crate) type SelfAcks = SmallVec<[SelfAck; 1]>;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     storage_writes: StorageWrites,
+    odd_messages: OddMessages,
     now: Vec<Message>,
     after_append: Vec<AppendOutcome>,
     /// In synchronous use, what `advance` hands back. Otherwise the receipts
@@ -38,9 +43,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(storage_writes: StorageWrites) -> Self {
+    pub(crate) fn new(storage_writes: StorageWrites, odd_messages: OddMessages) -> Self {
         Self {
             storage_writes,
+            odd_messages,
             now: Vec::new(),
             after_append: Vec::new(),
             own: SelfAcks::new(),
@@ -57,6 +63,12 @@ impl Outbox {
     pub(crate) fn send(&mut self, message: Message) {
         match message.body {
             Body::AppendResponse(_) | Body::VoteResponse { .. } => {
+                self.after_append.push(AppendOutcome::Send(message));
+            }
+            // A pre-vote binds nobody.
+            Body::RequestVote {
+                round: Round::Vote, ..
+            } if self.odd_messages == OddMessages::Refuse => {
                 self.after_append.push(AppendOutcome::Send(message));
             }
             _ => self.now.push(message),

@@ -101,7 +101,7 @@ impl<S: Storage> Raft<S> {
                 log,
                 membership,
                 timer,
-                outbox: Outbox::new(config.storage_writes),
+                outbox: Outbox::new(config.storage_writes, config.odd_messages),
                 deferred_reads: Vec::new(),
                 quarantine: None,
                 candidacy: Candidacy::Allowed,

@@ -11,7 +11,7 @@ use raft_core::{
     RoleKind, Round, Snapshot, SnapshotMetadata, StartError, StepError, Term, VoteResponse,
 };
 
-use crate::support::{Cluster, command, id, index, message, term};
+use crate::support::{Cluster, Disk, command, id, index, message, term};
 
 /// A leader of three in term 2, with three commands.
 fn leader() -> Cluster {
@@ -515,6 +515,26 @@ fn what_was_passed_on_to_a_follower_goes_no_further() {
 }
 
 #[test]
+fn a_candidate_asks_for_votes_once_its_log_and_its_term_are_durable() {
+    use raft_core::StorageWrites;
+    for storage_writes in [StorageWrites::Synchronous, StorageWrites::Asynchronous] {
+        let mut cluster = Cluster::with(3, |config| Config {
+            storage_writes,
+            pre_vote: false,
+            ..config
+        });
+        let asks = |body: &Body| matches!(body, Body::RequestVote { .. });
+        cluster.server_mut(3).hold_disk(Disk::Held);
+        cluster.campaign(3);
+        // Without its write it may come back and campaign in the same term with
+        // another log.
+        assert!(!cluster.is_sending(asks), "{storage_writes:?}");
+        cluster.complete_write(3);
+        assert!(cluster.is_sending(asks), "{storage_writes:?}");
+    }
+}
+
+#[test]
 fn a_change_that_is_over_the_quota_is_not_waited_for() {
     let mut cluster = Cluster::with(1, |config| Config {
         uncommitted_bytes_max: 4,
@@ -522,7 +542,7 @@ fn a_change_that_is_over_the_quota_is_not_waited_for() {
         ..config
     });
     cluster.elect(1);
-    cluster.server_mut(1).hold_disk(crate::support::Disk::Held);
+    cluster.server_mut(1).hold_disk(Disk::Held);
     cluster
         .propose(1, command("large command"))
         .expect("the first goes in");
