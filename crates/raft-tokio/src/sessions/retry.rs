@@ -36,7 +36,8 @@ pub enum SessionError {
         /// The number of the last command that was applied.
         applied: u64,
     },
-    /// The replicas run a state machine that is not wrapped in [`Sessions`].
+    /// The replicas run a state machine that is not wrapped in
+    /// [`Sessions`](super::Sessions).
     #[error("the state machine does not keep sessions; wrap it in Sessions")]
     NoSessions,
     /// The proposal was refused, or its outcome is unknown even after trying

@@ -137,7 +137,9 @@ impl ReplicaHost {
 
     pub(super) fn begin_snapshot(&mut self) {
         let is_idle = matches!(self.snapshots.progress, Progress::Idle);
-        if is_idle && self.applied > self.snapshots.stored {
+        // What was handed out is applied before the snapshot is taken, whether or
+        // not the report of it has come: whoever has a reply gets it covered.
+        if is_idle && self.handed_out > self.snapshots.stored {
             self.snapshots.progress = Progress::Building;
             // A state machine that has failed has said so in another event.
             let _ = self.apply.send(ApplyWork::Snapshot);
