@@ -16,8 +16,9 @@ use crate::error::ProposeError;
 use crate::replica::apply::ApplyWork;
 
 impl ReplicaHost {
-    pub(super) fn carry_out(&mut self, node: &mut Node, ready: Ready) {
-        for message in ready.messages {
+    /// Empties the Ready, so that the next one is made in its place.
+    pub(super) fn carry_out(&mut self, node: &mut Node, ready: &mut Ready) {
+        for message in ready.messages.drain(..) {
             if Self::is_stale_snapshot(&message) {
                 // Not again before the next heartbeat; by then there is one.
                 node.report_snapshot(message.to, SnapshotOutcome::Failed);
@@ -26,13 +27,13 @@ impl ReplicaHost {
                 self.send(message);
             }
         }
-        if let Some(append) = ready.append {
+        if let Some(append) = ready.append.take() {
             self.write(append, ready.must_sync);
         }
-        if let Some(apply) = ready.apply {
+        if let Some(apply) = ready.apply.take() {
             self.hand_out(node, &apply.entries, apply.receipt);
         }
-        for read in ready.read_states {
+        for read in ready.read_states.drain(..) {
             let asked = self.reads.confirm(&read.context, read.index);
             if let Some(asked) = asked
                 && node.role() == RoleKind::Leader
@@ -40,7 +41,7 @@ impl ReplicaHost {
                 self.lease.extend(node.term(), asked);
             }
         }
-        if let Some(soft_state) = ready.soft_state {
+        if let Some(soft_state) = ready.soft_state.take() {
             self.on_soft_state(node, soft_state);
         }
     }

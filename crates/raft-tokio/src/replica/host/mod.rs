@@ -38,7 +38,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use raft_core::{Halted, LogIndex, NodeId, RawNode, RoleKind};
+use raft_core::{Halted, LogIndex, NodeId, RawNode, Ready, RoleKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -82,6 +82,8 @@ pub(super) struct ReplicaHost {
     /// Reports that are being worked off, kept for their room.
     reported: Vec<AppliedBatch>,
     notices: Notices,
+    /// The Ready that was carried out last, kept for its room.
+    ready: Ready,
     writes: Writes,
     snapshots: Snapshots,
     waiters: Waiters,
@@ -168,6 +170,7 @@ impl ReplicaHost {
             reports: parts.reports,
             reported: Vec::new(),
             notices: Notices::default(),
+            ready: Ready::default(),
             tick: parts.tick,
             status: parts.status,
         }
@@ -340,13 +343,13 @@ impl Host for ReplicaHost {
             self.reads.abandon_round();
         }
         while node.has_ready() {
-            match node.ready() {
-                Ok(ready) => self.carry_out(node, ready),
-                Err(error) => {
-                    tracing::error!(node = %node.id(), %error, "no Ready");
-                    break;
-                }
+            let mut ready = std::mem::take(&mut self.ready);
+            if let Err(error) = node.ready_into(&mut ready) {
+                tracing::error!(node = %node.id(), %error, "no Ready");
+                break;
             }
+            self.carry_out(node, &mut ready);
+            self.ready = ready;
         }
         self.read_log(node);
         self.snapshots.settle_refused();
