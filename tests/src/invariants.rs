@@ -635,13 +635,14 @@ impl History {
             return Ok(());
         };
         let id = EntryId::new(committed.term, *index);
-        let leader = sightings
-            .iter()
-            .filter(|s| s.is_leader() && s.hard_state.commit >= *index)
-            .max_by_key(|s| s.hard_state.term);
+        // A leader commits by entries of its own term. A later one may bring the
+        // commit index along that it had before, and count others by now.
+        let leader = sightings.iter().find(|s| {
+            s.is_leader() && s.hard_state.term == id.term && s.hard_state.commit >= *index
+        });
         let judges: Vec<&Sighting> = match leader {
             Some(leader) => vec![leader],
-            // It led and lost the lead within the command.
+            // It led and lost the lead within the command, or before.
             None => sightings.iter().collect(),
         };
         // The command may have applied a change behind the commit.
@@ -918,6 +919,27 @@ mod tests {
         let all = [leader(1, 1, &log, 1), unwritten, follower(3, 1, &[], 0)];
         let seen = seen_after(&quiet(), &all);
         assert!(matches!(seen, Violation::NotDurable { .. }), "{seen}");
+    }
+
+    #[test]
+    fn a_commit_is_judged_as_the_leader_of_its_term_counted() {
+        // Committed by 1 and 3 in term 1. Nobody saw it before node 1 led again,
+        // with a configuration in which 2 counts and 3 does not.
+        let old = [entry(1, 1, "a")];
+        let new = [entry(1, 1, "a"), entry(2, 2, "")];
+        let mut before = follower(1, 1, &old, 1);
+        before.conf_state.voters = [1, 2].map(id).to_vec();
+        before.handed_out = HandedOut::NotAll;
+        let mut again = leader(1, 2, &new, 1);
+        again.conf_state = before.conf_state.clone();
+        let mut history = History::new();
+        history.see(&quiet()).expect("nothing has happened");
+        history
+            .see(&[before, follower(2, 1, &[], 0), follower(3, 1, &old, 0)])
+            .expect("two of three have it");
+        history
+            .see(&[again, follower(2, 1, &[], 0), follower(3, 1, &old, 0)])
+            .expect("it was committed before");
     }
 
     #[test]
