@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 const CLUSTER: u128 = 0xc1_u128 << 64 | 0x5a;
 /// Nothing here takes this long, unless it hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 const BLOCK_BYTES: usize = 64 << 10;
 
 fn node_id(number: u64) -> NodeId {
