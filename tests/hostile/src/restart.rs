@@ -1,6 +1,6 @@
 //! # A storage that fails or lies
 //!
-//! The same node as in [`node`](crate::node), on a storage that may answer any
+//! The same node as in [`crate::node`], on a storage that may answer any
 //! question with a failure or with something else than what was written. Such a
 //! node may refuse to start, stop, or be wrong about its log; it may not panic.
 
