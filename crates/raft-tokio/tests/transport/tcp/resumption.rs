@@ -14,8 +14,9 @@ use raft_wire::frame::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::stranger::Stranger;
+use super::{SHORT, announcement, bind, config, loopback, raft_frame};
 use crate::support::{End, node_id, snapshot};
-use crate::tcp::{SHORT, Stranger, announcement, bind, config, loopback, raft_frame};
 
 const MIB: u64 = 1 << 20;
 
