@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-use super::load::latencies;
+use super::measured::latencies;
 use super::report::DiskReport;
 use crate::units::whole_us;
 

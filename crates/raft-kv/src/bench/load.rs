@@ -4,70 +4,28 @@
 //! share the machine with what they measure, and must not cost much. A request
 //! counts from when it is sent to when its reply is there.
 //!
-//! - Owns: the connections, how many requests are left, and what was measured.
+//! - Owns: the connections, how many requests are left.
 
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep};
 
+use super::measured::Measured;
 use super::report::PhaseReport;
 use super::{BenchError, BenchOptions, Length, Workload};
 use crate::client::{Client, ClientError};
-use crate::resp::Reply;
-use crate::units::{whole_ms, whole_us};
+use crate::units::whole_ms;
 
 /// How often the progress bar moves.
 const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// How many requests a client that fills the keys sends at once.
 const FILL_PIPELINE: u64 = 64;
-
-/// A histogram of microseconds, up to a minute.
-pub(super) fn latencies() -> Histogram<u64> {
-    let latencies = Histogram::new_with_bounds(1, 60_000_000, 3);
-    latencies.unwrap_or_else(|_| unreachable!("the bounds are constants that are allowed"))
-}
-
-/// What the clients of a phase measured, together: a histogram for each would
-/// not stay in any cache.
-pub(super) struct Measured {
-    pub(super) latency_us: Histogram<u64>,
-    pub(super) errors: u64,
-    pub(super) last_error: Option<String>,
-    pub(super) broken: u64,
-}
-
-impl Measured {
-    fn new() -> Self {
-        Self {
-            latency_us: latencies(),
-            errors: 0,
-            last_error: None,
-            broken: 0,
-        }
-    }
-
-    /// A reply came after `latency`.
-    fn on_reply(&mut self, reply: Reply, latency: Duration) {
-        if let Reply::Error(error) = reply {
-            self.errors += 1;
-            self.last_error = Some(error);
-        } else {
-            self.latency_us.saturating_record(whole_us(latency));
-        }
-    }
-
-    fn on_broken(&mut self, error: &ClientError) {
-        self.broken += 1;
-        self.last_error = Some(error.to_string());
-    }
-}
 
 /// What is left to do, for all clients. They are in one thread.
 struct Budget {

@@ -6,7 +6,8 @@
 //!
 //! | file | room |
 //! |---|---|
-//! | `load.rs` | the clients, and what they measure |
+//! | `load.rs` | the clients |
+//! | `measured.rs` | what they measure |
 //! | `disk.rs` | how long the disk takes |
 //! | `report.rs` | the figures, in words and as JSON |
 //! | `plot.rs` | the figures as a picture |
@@ -16,6 +17,7 @@
 
 mod disk;
 mod load;
+mod measured;
 mod plot;
 mod report;
 mod scale;

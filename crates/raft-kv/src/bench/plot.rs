@@ -143,6 +143,19 @@ impl<'a> Plot<'a> {
         )
     }
 
+    /// Says how many clients a group of columns is of.
+    fn below_group(
+        &self,
+        out: &mut String,
+        start: f64,
+        group: usize,
+        clients: usize,
+    ) -> fmt::Result {
+        let last = self.workloads.len() - 1;
+        let (left, right) = (self.place(start, group, 0), self.place(start, group, last));
+        Self::below(out, left.midpoint(right), clients)
+    }
+
     fn below(out: &mut String, x: f64, text: impl Display) -> fmt::Result {
         let y = BOTTOM + 19.0;
         write!(
@@ -193,15 +206,7 @@ impl<'a> Plot<'a> {
                     thousands(phase.requests_per_s)
                 )?;
             }
-            Self::below(
-                out,
-                self.place(start, group, 0).midpoint(self.place(
-                    start,
-                    group,
-                    self.workloads.len() - 1,
-                )),
-                clients,
-            )?;
+            self.below_group(out, start, group, clients)?;
         }
         Self::caption(out, start, "clients")
     }
@@ -235,15 +240,7 @@ impl<'a> Plot<'a> {
                      <circle class='line{colour} open' cx='{x:.1}' cy='{tail:.1}' r='4'/>"
                 )?;
             }
-            Self::below(
-                out,
-                self.place(start, group, 0).midpoint(self.place(
-                    start,
-                    group,
-                    self.workloads.len() - 1,
-                )),
-                clients,
-            )?;
+            self.below_group(out, start, group, clients)?;
         }
         if let Some(disk) = &self.report.disk {
             let y = height(scale, ms(disk.p50_us).log10());

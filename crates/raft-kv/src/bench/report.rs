@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::load::Measured;
+use super::measured::Measured;
 use super::plot::Plot;
 use super::{BenchOptions, Workload};
 use crate::units::us_in_ms;

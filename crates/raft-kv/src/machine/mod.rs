@@ -82,7 +82,7 @@ impl KvMachine {
 
     /// The state as it is now, which later commands do not change.
     pub fn image(&mut self) -> StoreImage {
-        self.store.image()
+        StoreImage::of(&self.store)
     }
 
     /// Replaces the state.

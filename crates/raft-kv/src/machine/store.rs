@@ -13,7 +13,6 @@ use hashbrown::hash_table::{Entry, OccupiedEntry};
 
 use super::operation::{Condition, Operation, SetReply};
 use super::pair::Pair;
-use super::snapshot::StoreImage;
 use crate::resp::{parse_integer, write};
 
 /// The longest value, in bytes. All replicas must agree on it.
@@ -100,9 +99,9 @@ impl Store {
         removed
     }
 
-    /// The state as it is now.
-    pub fn image(&self) -> StoreImage {
-        StoreImage::new(self.shards.clone())
+    /// The state as it is now: shards that are copied once they change.
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
     }
 
     /// Does one operation and writes its reply.
