@@ -1,24 +1,9 @@
 //! Snapshots.
 
-use bytes::Bytes;
-use raft_core::{
-    AppendResponse, Body, ConfChange, ConfChangeType, ConfState, Flow, RoleKind, Snapshot,
-    SnapshotMetadata,
-};
+use raft_core::{AppendResponse, Body, ConfChange, ConfChangeType, ConfState, Flow, RoleKind};
 
 use super::asynchronous;
-use crate::support::{Cluster, Disk, command, id, index, message, plain, term};
-
-fn snapshot(at: u64, in_term: u64) -> Body {
-    Body::Snapshot(Box::new(Snapshot {
-        metadata: SnapshotMetadata {
-            index: index(at),
-            term: term(in_term),
-            conf_state: ConfState::of_voters([id(1), id(2), id(3)]),
-        },
-        data: Bytes::copy_from_slice(&7_u64.to_le_bytes()),
-    }))
-}
+use crate::support::{Cluster, Disk, command, id, index, message, plain, snapshot, term};
 
 /// A snapshot of a leader of an earlier term is not obeyed, however new what it
 /// holds seems to be.

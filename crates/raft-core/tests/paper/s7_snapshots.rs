@@ -6,18 +6,7 @@ use raft_core::{
 };
 
 use super::{message, plain};
-use crate::support::{Cluster, Disk, command, id, index, term};
-
-fn snapshot(at: u64, in_term: u64) -> Body {
-    Body::Snapshot(Box::new(Snapshot {
-        metadata: SnapshotMetadata {
-            index: index(at),
-            term: term(in_term),
-            conf_state: ConfState::of_voters([id(1), id(2), id(3)]),
-        },
-        data: Bytes::copy_from_slice(&7_u64.to_le_bytes()),
-    }))
-}
+use crate::support::{Cluster, Disk, command, id, index, snapshot, term};
 
 /// A follower that needs entries which are gone gets the snapshot, and goes on
 /// from there.

@@ -9,7 +9,9 @@ mod server;
 mod slow_storage;
 
 use bytes::Bytes;
-use raft_core::{Body, Config, LogIndex, Message, NodeId, Term};
+use raft_core::{
+    Body, ConfState, Config, LogIndex, Message, NodeId, Snapshot, SnapshotMetadata, Term,
+};
 
 pub(crate) use cluster::Cluster;
 pub(crate) use history::History;
@@ -44,6 +46,18 @@ pub(crate) fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
         term: term(in_term),
         body,
     }
+}
+
+/// A snapshot of a server that applied seven commands, of the voters 1, 2 and 3.
+pub(crate) fn snapshot(at: u64, in_term: u64) -> Body {
+    Body::Snapshot(Box::new(Snapshot {
+        metadata: SnapshotMetadata {
+            index: index(at),
+            term: term(in_term),
+            conf_state: ConfState::of_voters([id(1), id(2), id(3)]),
+        },
+        data: Bytes::copy_from_slice(&7_u64.to_le_bytes()),
+    }))
 }
 
 /// The paper's own protocol: no pre-vote, no check of the quorum.
