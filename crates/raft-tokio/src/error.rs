@@ -3,7 +3,9 @@
 //! Each says whether the request may still happen, and what to do.
 
 use bytes::Bytes;
-use raft_core::{ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, Term};
+use raft_core::{
+    ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, ProposeError as CoreProposeError, Term,
+};
 
 use crate::log_store::LogStoreError;
 use crate::state_machine::BoxError;
@@ -100,6 +102,23 @@ fn not_leader(leader: Option<NodeId>) -> String {
 }
 
 impl ProposeError {
+    /// A refusal of the core, in the handle's words.
+    pub(crate) fn of_core(error: &CoreProposeError) -> Self {
+        match error {
+            CoreProposeError::NoLeader => Self::NotLeader { leader: None },
+            CoreProposeError::ForwardingDisabled { leader } => Self::NotLeader {
+                leader: Some(*leader),
+            },
+            CoreProposeError::TransferInProgress { to } => Self::TransferInProgress { to: *to },
+            CoreProposeError::QuotaExceeded { .. } => Self::QuotaExceeded,
+            CoreProposeError::NotMember => Self::NotMember,
+            CoreProposeError::Empty => Self::Empty,
+            // The loop ends with the next turn; the caller cannot know how far the
+            // proposal got.
+            _ => Self::OutcomeUnknown,
+        }
+    }
+
     /// Whether the same request may succeed later, here or at another server,
     /// and certainly did not happen yet.
     pub fn is_retryable(&self) -> bool {

@@ -49,7 +49,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
-use crate::task::let_others_run;
+use crate::fairness::let_others_run;
 
 /// How many waiting things one turn takes from one channel. Enough to fill a
 /// batch under load, few enough that a tick is never far away.

@@ -17,6 +17,7 @@
 mod config;
 mod error;
 mod event_loop;
+mod fairness;
 pub mod log_store;
 mod metrics;
 mod node;

@@ -6,10 +6,8 @@
 //! - Owns: the reason why the loop ended, and the list of the tasks that work
 //!   for it.
 
-use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -158,20 +156,4 @@ pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
         .map(ToString::to_string)
         .or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a message".to_owned())
-}
-
-/// Goes to the end of the runtime's queue once. Unlike
-/// [`yield_now`](tokio::task::yield_now) it does not wait until the thread has
-/// nothing else to do, which under load is a long time.
-pub(crate) async fn let_others_run() {
-    let mut has_yielded = false;
-    poll_fn(|context| {
-        if has_yielded {
-            return Poll::Ready(());
-        }
-        has_yielded = true;
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }

@@ -23,9 +23,10 @@ use super::propose::Applied;
 use super::reports::{Reports, Wanted};
 use super::request::{Event, PendingRead, Waiter};
 use super::waiters::CommittedWaiters;
+use crate::fairness::let_others_run;
 use crate::snapshot::{SnapshotExchange, SnapshotStorage, build, open_checked};
 use crate::state_machine::{BoxError, StateMachine};
-use crate::task::{let_others_run, panic_text};
+use crate::task::panic_text;
 
 /// What the state machine is to do, in order.
 #[derive(Debug)]

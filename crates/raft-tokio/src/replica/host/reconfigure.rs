@@ -9,7 +9,6 @@
 use raft_core::{ConfChange, ConfChangeType, Proposed, RoleKind};
 use tokio::time::Instant;
 
-use super::requests::convert;
 use super::{Node, ReplicaHost};
 use crate::error::{ChangeMembershipError, ProposeError};
 use crate::replica::membership::{self, MembershipGoal};
@@ -52,7 +51,7 @@ impl ReplicaHost {
                 let _ = reply.send(Err(ProposeError::OutcomeUnknown.into()));
             }
             Err(error) => {
-                let _ = reply.send(Err(convert(&error).into()));
+                let _ = reply.send(Err(ProposeError::of_core(&error).into()));
             }
         }
     }

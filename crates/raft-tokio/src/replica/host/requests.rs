@@ -117,13 +117,13 @@ impl ReplicaHost {
                 for (command, waiter) in commands.into_iter().zip(waiters) {
                     match node.propose_batch(vec![command]) {
                         Ok(proposed) => self.on_proposed(&proposed, VecDeque::from([waiter])),
-                        Err(error) => self.refuse(waiter, convert(&error)),
+                        Err(error) => self.refuse(waiter, ProposeError::of_core(&error)),
                     }
                 }
             }
             (Err(error), _) => {
                 for waiter in waiters {
-                    self.refuse(waiter, convert(&error));
+                    self.refuse(waiter, ProposeError::of_core(&error));
                 }
             }
         }
@@ -276,22 +276,5 @@ impl ReplicaHost {
 pub(super) fn shutdown() -> Stopped {
     Stopped {
         reason: StopReason::Shutdown,
-    }
-}
-
-/// A refusal of the core, in the handle's words.
-pub(super) fn convert(error: &CoreProposeError) -> ProposeError {
-    match error {
-        CoreProposeError::NoLeader => ProposeError::NotLeader { leader: None },
-        CoreProposeError::ForwardingDisabled { leader } => ProposeError::NotLeader {
-            leader: Some(*leader),
-        },
-        CoreProposeError::TransferInProgress { to } => ProposeError::TransferInProgress { to: *to },
-        CoreProposeError::QuotaExceeded { .. } => ProposeError::QuotaExceeded,
-        CoreProposeError::NotMember => ProposeError::NotMember,
-        CoreProposeError::Empty => ProposeError::Empty,
-        // The loop ends with the next turn; the caller cannot know how far the
-        // proposal got.
-        _ => ProposeError::OutcomeUnknown,
     }
 }

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_core::{Body, Message, NodeId};
+use raft_core::NodeId;
 use raft_wire::frame::{ConnectionPurpose, Frame, Packet as WirePacket};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::handshake::{Door, GreetError, Guest, greet};
+use super::plausible::is_plausible;
 use super::seldom::Seldom;
 use super::stream::{FrameReader, StreamError};
 use super::{GROUP, Scope, TcpTransportConfig, is_snapshot, snapshot_receive};
@@ -174,14 +175,4 @@ impl Incoming {
             warn!(%node, %remote, %error, "did not let a connection in");
         }
     }
-}
-
-/// Whether `peer` may send this message to us. A message speaks for its sender,
-/// except those that followers forward to the leader for somebody else.
-pub(super) fn is_plausible(config: &TcpTransportConfig, peer: NodeId, message: &Message) -> bool {
-    let is_forwarded = matches!(
-        message.body,
-        Body::Propose { .. } | Body::ReadIndex { .. } | Body::TransferLeader
-    );
-    message.to == config.node_id && (message.from == peer || is_forwarded)
 }

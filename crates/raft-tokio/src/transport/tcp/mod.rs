@@ -11,7 +11,7 @@
 //! | bytes to frames | `stream.rs` |
 //! | who may connect | `handshake.rs`, `acquaintances.rs`, `seats.rs` |
 //! | the way out | `outgoing.rs` |
-//! | the way in | `incoming.rs` |
+//! | the way in | `incoming.rs`, `plausible.rs` |
 //! | snapshots | `snapshot_send.rs`, `snapshot_receive.rs` |
 //!
 //! Reads: packets from the replica, bytes from peers. Emits: packets, lost
@@ -26,6 +26,7 @@ mod config;
 mod handshake;
 mod incoming;
 mod outgoing;
+mod plausible;
 mod seats;
 mod seldom;
 mod snapshot_receive;

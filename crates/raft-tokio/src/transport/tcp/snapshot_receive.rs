@@ -14,7 +14,8 @@ use tokio::time::{Instant, interval_at, timeout};
 use tracing::warn;
 
 use super::handshake::Connection;
-use super::incoming::{Incoming, is_plausible};
+use super::incoming::Incoming;
+use super::plausible::is_plausible;
 use super::stream::StreamError;
 use super::{GROUP, TcpTransportConfig};
 use crate::snapshot::{
