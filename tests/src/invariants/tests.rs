@@ -1,11 +1,14 @@
-//! What must not happen is shown to the history, and noticed.
-
 //! The invariants must be able to fail: each test shows a history that must
 //! not happen.
 
-use raft_core::{Flow, SnapshotMetadata};
+use bytes::Bytes;
+use raft_core::{
+    ConfState, Entry, EntryId, Flow, HardState, LogIndex, NodeId, ProgressState, ReadOnly,
+    ReadState, RoleKind, Snapshot, SnapshotMetadata, Term,
+};
 
 use super::*;
+use crate::script::Command;
 
 fn id(number: u64) -> NodeId {
     NodeId::new(number).expect("not zero")
