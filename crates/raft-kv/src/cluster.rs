@@ -97,7 +97,17 @@ struct Member {
     peers: SocketAddr,
     clients: SocketAddr,
     http: SocketAddr,
+    origin: Origin,
     process: Option<Child>,
+}
+
+/// How a node came into the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// It began it.
+    Founder,
+    /// It is to be added.
+    Joiner,
 }
 
 /// Processes that together are one cluster. Killed when this is dropped.
@@ -117,19 +127,7 @@ impl LocalCluster {
     /// # Cancel safety
     /// If it is cancelled, the nodes are killed.
     pub async fn start(plan: ClusterPlan) -> Result<Self, ClusterError> {
-        let mut ports = free_ports(3 * plan.nodes)
-            .map_err(ClusterError::Ports)?
-            .into_iter();
-        let mut address = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().unwrap_or(0)));
-        let members = (1..=plan.nodes as u64)
-            .map(|id| Member {
-                id,
-                peers: address(),
-                clients: address(),
-                http: address(),
-                process: None,
-            })
-            .collect();
+        let members = new_members(1, plan.nodes, Origin::Founder)?;
         let mut cluster = Self {
             plan,
             cluster_id: u128::from(RandomState::new().hash_one("cluster")),
@@ -140,6 +138,18 @@ impl LocalCluster {
         }
         cluster.wait_until_ready().await?;
         Ok(cluster)
+    }
+
+    /// Starts one more node, which is to be added by whoever calls this; its place.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn join(&mut self) -> Result<usize, ClusterError> {
+        let at = self.members.len();
+        let joiner = new_members(at as u64 + 1, 1, Origin::Joiner)?;
+        self.members.extend(joiner);
+        self.spawn(at)?;
+        Ok(at)
     }
 
     /// How many nodes there are, running or not.
@@ -155,6 +165,11 @@ impl LocalCluster {
     /// Where the nodes take clients.
     pub fn client_addresses(&self) -> Vec<SocketAddr> {
         self.members.iter().map(|member| member.clients).collect()
+    }
+
+    /// Where the nodes take other nodes.
+    pub fn peer_addresses(&self) -> Vec<SocketAddr> {
+        self.members.iter().map(|member| member.peers).collect()
     }
 
     /// Where the nodes answer over HTTP.
@@ -184,8 +199,13 @@ impl LocalCluster {
             format!("--listen-client={}", member.clients),
             format!("--listen-http={}", member.http),
         ];
-        for peer in &self.members {
+        // Those that came later are told by the cluster.
+        let founders = |peer: &&Member| peer.origin == Origin::Founder;
+        for peer in self.members.iter().filter(founders) {
             arguments.push(format!("--peer={}={}", peer.id, peer.peers));
+        }
+        if member.origin == Origin::Joiner {
+            arguments.push("--join".to_owned());
         }
         arguments.extend(self.plan.arguments.iter().cloned());
         arguments
@@ -365,6 +385,22 @@ pub fn leadership_in(reply: &Reply) -> Option<Leadership> {
         term: field("raft_term")?,
         leader: field("raft_leader")?,
     })
+}
+
+/// Nodes that do not run yet, with addresses of their own.
+fn new_members(first_id: u64, count: usize, origin: Origin) -> Result<Vec<Member>, ClusterError> {
+    let ports = free_ports(3 * count).map_err(ClusterError::Ports)?;
+    let mut ports = ports.into_iter();
+    let mut address = || SocketAddr::from((Ipv4Addr::LOCALHOST, ports.next().unwrap_or(0)));
+    let members = (first_id..).take(count).map(|id| Member {
+        id,
+        peers: address(),
+        clients: address(),
+        http: address(),
+        origin,
+        process: None,
+    });
+    Ok(members.collect())
 }
 
 /// Ports that are free now. They lie below those that the system gives to

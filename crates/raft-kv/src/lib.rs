@@ -14,6 +14,7 @@
 //! | a cluster of child processes on loopback | [`cluster`] |
 //! | a load, a killed leader, and a check that nothing is lost | [`demo`] |
 //! | throughput and latency | [`mod@bench`] |
+//! | what whoever runs a cluster asks of it | [`operate`] |
 //! | the command line | [`cli`] |
 
 pub mod bench;
@@ -22,9 +23,9 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod machine;
+pub mod operate;
 mod replica;
 pub mod resp;
 pub mod serve;
 pub mod server;
-pub mod status;
 mod units;

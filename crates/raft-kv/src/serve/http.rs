@@ -74,6 +74,13 @@ pub struct ProgressRow {
     pub inflight_messages: usize,
 }
 
+impl StatusPage {
+    /// Whether the node leads.
+    pub fn is_leader(&self) -> bool {
+        self.leader == Some(self.id) && self.role == "leader"
+    }
+}
+
 impl From<ReplicaStatus> for StatusPage {
     fn from(status: ReplicaStatus) -> Self {
         let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.get()).collect::<Vec<_>>();

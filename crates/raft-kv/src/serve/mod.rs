@@ -5,6 +5,7 @@
 //! address or a folder is found before anything runs, and said in a sentence.
 
 mod http;
+mod members;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,8 +23,9 @@ use tokio::sync::watch;
 use crate::replica::{ReplicaBackend, state_machine};
 use crate::server::{ClientLimits, serve_clients};
 
-use http::router;
 pub use http::{ProgressRow, StatusPage};
+pub(crate) use members::MEMBERS_PATH;
+pub use members::{Complaint, ComplaintKind, MemberId, MemberOrder, Members};
 
 /// How often a node looks whether its replica still runs.
 const ASK_EVERY: Duration = Duration::from_millis(200);
@@ -41,7 +43,7 @@ pub struct NodeConfig {
     pub listen_peer: SocketAddr,
     /// Where clients connect.
     pub listen_client: SocketAddr,
-    /// Where `/status` and `/metrics` are, if anywhere.
+    /// Where `/status`, `/metrics` and `/members` are, if anywhere.
     pub listen_http: Option<SocketAddr>,
     /// The other nodes, each as `host:port`.
     pub peers: Vec<(NodeId, String)>,
@@ -128,7 +130,10 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
             // Both say that the node stops.
             let _ = stop.wait_for(|stop| *stop).await;
         };
-        let pages = axum::serve(listener, router(backend.clone()));
+        let pages = axum::serve(
+            listener,
+            http::router(backend.clone()).merge(members::router(raft.clone())),
+        );
         tokio::spawn(pages.with_graceful_shutdown(stopped).into_future());
     }
     tokio::select! {

@@ -4,6 +4,7 @@
 #[cfg(unix)]
 mod disk;
 mod identity;
+mod membership;
 mod refusals;
 mod service;
 mod support;

@@ -366,7 +366,7 @@ async fn bad_input_is_answered_and_harms_nobody() {
 async fn the_pages_say_what_a_node_does() {
     let cluster = TestCluster::start(3).await;
     let http = cluster.nodes.http_addresses();
-    let statuses = raft_kv::status::ask(&http).await;
+    let statuses = raft_kv::operate::status::ask(&http).await;
     assert!(statuses.is_complete(), "{statuses}");
     let leaders: Vec<_> = statuses
         .nodes

@@ -7,16 +7,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::http::{HttpError, fetch};
 use crate::serve::StatusPage;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The longest answer that is taken, in bytes.
-const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 /// What the nodes said.
 #[derive(Clone, Debug, Serialize)]
@@ -52,7 +49,7 @@ pub async fn ask(addresses: &[SocketAddr]) -> Statuses {
         let page = timeout(PATIENCE, page_of(address)).await;
         let (status, error) = match page {
             Ok(Ok(page)) => (Some(page), None),
-            Ok(Err(error)) => (None, Some(error)),
+            Ok(Err(error)) => (None, Some(error.to_string())),
             Err(_) => (None, Some("no answer in time".to_owned())),
         };
         NodeStatus {
@@ -66,23 +63,8 @@ pub async fn ask(addresses: &[SocketAddr]) -> Statuses {
     }
 }
 
-async fn page_of(address: SocketAddr) -> Result<StatusPage, String> {
-    let answer = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /status HTTP/1.0\r\nHost: {address}\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream
-            .take(ANSWER_BYTES_MAX)
-            .read_to_end(&mut answer)
-            .await?;
-        std::io::Result::Ok(answer)
-    };
-    let answer = answer.await.map_err(|error| error.to_string())?;
-    let strange = || "the answer is not that of a raft-kv node; is this its HTTP port?".to_owned();
-    let head_end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    let body = &answer[head_end.ok_or_else(strange)? + 4..];
-    serde_json::from_slice(body).map_err(|_| strange())
+async fn page_of(address: SocketAddr) -> Result<StatusPage, HttpError> {
+    fetch(address, "/status").await?.parse()
 }
 
 impl fmt::Display for Statuses {

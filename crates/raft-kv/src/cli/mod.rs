@@ -1,0 +1,159 @@
+//! # The command line
+//!
+//! What can be asked for, and who does it.
+//!
+//! | file | room |
+//! |---|---|
+//! | `serve.rs`, `demo.rs`, `bench.rs`, `operate.rs` | how a command is typed |
+//! | `values.rs` | values that several commands take |
+//! | `stop.rs` | being asked to stop |
+
+mod bench;
+mod demo;
+mod operate;
+mod serve;
+mod stop;
+mod values;
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, Runtime};
+
+use self::bench::BenchArguments;
+use self::demo::DemoArguments;
+use self::operate::{Asked, MemberCommand};
+use self::serve::ServeArguments;
+use self::stop::{or_interrupted, stop_signal};
+use crate::operate::{member, status};
+
+/// A replicated key-value store that speaks the Redis protocol.
+#[derive(Debug, Parser)]
+#[command(name = "raft-kv", version, propagate_version = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run three nodes here, load them, kill the leader, and check that nothing
+    /// acknowledged is lost.
+    Demo(DemoArguments),
+    /// Run one node.
+    Serve(ServeArguments),
+    /// Measure a cluster: the one at --addr, or one started for the purpose.
+    Bench(BenchArguments),
+    /// Show what nodes are doing.
+    Status(Asked),
+    /// Add, remove or replace a node, or have another one lead.
+    #[command(subcommand)]
+    Member(MemberCommand),
+}
+
+/// An error that is shown to whoever typed the command.
+pub type ShownError = Box<dyn Error + Send + Sync>;
+
+/// Does what was asked for.
+///
+/// # Errors
+/// It cannot be done; the error is a sentence for whoever asked.
+pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("RAFT_KV_LOG")
+                .unwrap_or_else(|_| "warn,raft_kv=info".into()),
+        )
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .init();
+    match arguments.command {
+        Command::Serve(arguments) => {
+            let runtime = runtime(arguments.threads)?;
+            let until_stdin_ends = arguments.until_stdin_ends;
+            let config = arguments.into_config();
+            runtime.block_on(async {
+                let stop = stop_signal(until_stdin_ends)?;
+                crate::serve::serve(config, stop).await?;
+                Ok(ExitCode::SUCCESS)
+            })
+        }
+        Command::Demo(arguments) => runtime(1)?.block_on(or_interrupted(async {
+            let json = arguments.json;
+            let report = crate::demo::run(arguments.into_options()?).await?;
+            if json {
+                show(&serde_json::to_string_pretty(&report)?)?;
+            } else {
+                show(&report)?;
+            }
+            Ok(if report.is_sound() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        })),
+        Command::Bench(arguments) => runtime(1)?.block_on(or_interrupted(async {
+            let (json, svg) = (arguments.json, arguments.svg.clone());
+            let report = crate::bench::run(arguments.into_options()?).await?;
+            if let Some(path) = svg {
+                std::fs::write(&path, report.to_svg())
+                    .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            }
+            if json {
+                show(&serde_json::to_string_pretty(&report)?)?;
+            } else {
+                show(&report)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        })),
+        Command::Status(asked) => runtime(1)?.block_on(async {
+            let pages = status::ask(&asked.http).await;
+            if asked.json {
+                show(&serde_json::to_string_pretty(&pages)?)?;
+            } else {
+                show(&pages)?;
+            }
+            Ok(if pages.is_complete() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }),
+        Command::Member(command) => runtime(1)?.block_on(async {
+            let (change, catch_up, asked) = command.into_change();
+            let report = member::change(&asked.http, change, catch_up).await?;
+            if asked.json {
+                show(&serde_json::to_string_pretty(&report)?)?;
+            } else {
+                show(&report)?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }),
+    }
+}
+
+/// Prints a result. Whoever reads it may have seen enough before its end.
+fn show(result: &dyn fmt::Display) -> io::Result<()> {
+    match writeln!(io::stdout().lock(), "{result}") {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+fn runtime(threads: usize) -> Result<Runtime, ShownError> {
+    let mut builder = match threads {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = builder.worker_threads(threads).enable_all().build();
+    runtime.map_err(|error| format!("cannot start threads: {error}").into())
+}
+
+fn this_program() -> Result<PathBuf, ShownError> {
+    std::env::current_exe()
+        .map_err(|error| format!("cannot find the raft-kv program itself: {error}").into())
+}

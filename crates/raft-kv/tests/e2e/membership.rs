@@ -1,0 +1,78 @@
+//! Nodes that come and go while the cluster runs, by the command line.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use tokio::process::Command;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{PATIENCE, TestCluster, program};
+
+/// Runs `raft-kv member` against all nodes.
+async fn member(cluster: &TestCluster, arguments: &[&str]) -> Output {
+    let mut command = Command::new(program());
+    command.arg("member").args(arguments).arg("--json");
+    for address in cluster.nodes.http_addresses() {
+        command.arg(format!("--http={address}"));
+    }
+    let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    timeout(3 * PATIENCE, run).await.expect("it ends").unwrap()
+}
+
+/// The voters, after a change that must succeed.
+async fn voters_after(cluster: &TestCluster, arguments: &[&str]) -> Vec<u64> {
+    let output = member(cluster, arguments).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}");
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["learners"], serde_json::json!([]));
+    serde_json::from_value(report["voters"].clone()).unwrap()
+}
+
+/// What is said of a change that must be refused.
+async fn refusal_of(cluster: &TestCluster, arguments: &[&str]) -> String {
+    let output = member(cluster, arguments).await;
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+#[tokio::test]
+async fn a_change_of_members_that_cannot_be_says_why() {
+    let mut cluster = TestCluster::start(3).await;
+    let said = refusal_of(&cluster, &["remove", "--id=9"]).await;
+    assert!(said.contains("node 9 is not a member"), "{said}");
+    let said = refusal_of(&cluster, &["add", "--id=2", "--address=127.0.0.1:1"]).await;
+    assert!(said.contains("node 2 is a member already"), "{said}");
+    let said = refusal_of(&cluster, &["transfer", "--to=9"]).await;
+    assert!(said.contains("node 9 does not vote"), "{said}");
+    let said = refusal_of(&cluster, &["add", "--id=4", "--address=nowhere"]).await;
+    assert!(said.contains("HOST:PORT"), "{said}");
+    // Nobody runs there, so it stays a learner, and can be taken out again.
+    let absent = ["add", "--id=4", "--address=127.0.0.1:1", "--catch-up-s=0"];
+    let said = refusal_of(&cluster, &absent).await;
+    assert!(said.contains("node 4 did not catch up"), "{said}");
+    assert_eq!(
+        voters_after(&cluster, &["remove", "--id=4"]).await,
+        [1, 2, 3]
+    );
+
+    let leader = cluster.nodes.leader().await.unwrap();
+    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    for at in &others {
+        cluster.nodes.kill(*at).await;
+    }
+    // Without a majority the leader steps down, and there is nobody to ask.
+    let down = async {
+        while cluster.nodes.leader().await.is_some() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, down).await.expect("it steps down");
+    let said = refusal_of(&cluster, &["remove", "--id=2"]).await;
+    assert!(said.contains("there is no leader"), "{said}");
+    cluster.nodes.kill(leader).await;
+    let said = refusal_of(&cluster, &["remove", "--id=2"]).await;
+    assert!(said.contains("no node answers"), "{said}");
+}
