@@ -87,8 +87,6 @@ impl Found {
             if header.sequence != *sequence {
                 return Err(damaged(Damage::SegmentHeader).into());
             }
-            replay.oldest_needed = replay.oldest_needed.max(header.oldest_sequence);
-
             let mut batches = segment.batches();
             let mut sealed = None;
             let mut count = 0_u64;
@@ -157,6 +155,8 @@ impl Found {
                 }
                 break;
             }
+            // What is dropped has no say in what else is.
+            replay.oldest_needed = replay.oldest_needed.max(header.oldest_sequence);
             let last_batch = batches.next_number() - 1;
             let link = Link {
                 sealed,

@@ -441,6 +441,29 @@ fn an_empty_next_segment_guards_the_one_before() {
 }
 
 #[test]
+fn an_empty_next_segment_cannot_take_the_one_before_with_it() {
+    let disk = SimDisk::new();
+    let (mut log, start) = open_model(&disk);
+    let mut outcome = Outcome::starting_with(start);
+    let jobs = [Draw::new(28).write(outcome.newest(), 1, Kind::Append)];
+    outcome.committed(&jobs, &log.commit(&jobs));
+    drop(log);
+    // Its header calls everything before it superfluous, and says nothing.
+    let header = crate::format::SegmentHeader {
+        id: 7,
+        sequence: 2,
+        identity: identity(),
+        previous_id: 0,
+        previous_chain: 0,
+        oldest_sequence: 2,
+        first_batch: 2,
+        durable_batch: 0,
+    };
+    disk.put(segment(2), &header.encode());
+    check(&disk, &outcome, "a segment that says nothing");
+}
+
+#[test]
 fn closing_guards_also_what_needed_no_sync() {
     let disk = SimDisk::new();
     let (mut log, start) = open_model(&disk);
