@@ -49,8 +49,10 @@ impl Leader {
             Flow::Replicate => progress.free_inflights_to(matched),
         }
         let can_bump_commit = progress.can_bump_commit(common.log.committed());
-        // What is committed anyway cannot commit more.
-        let may_commit = matched > common.log.committed();
+        // What is committed anyway cannot commit more, unless the leader was
+        // removed and leads on: then nobody has looked at the smaller quorum.
+        let may_commit =
+            matched > common.log.committed() || !common.membership.voters().contains(common.id());
         if may_commit && self.advance_commit(common)? {
             self.release_deferred_reads(common)?;
             self.broadcast_append(common)?;

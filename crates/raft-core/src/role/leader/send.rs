@@ -88,7 +88,9 @@ fn send_append<S: Storage>(
     if progress.is_paused() {
         return Ok(false);
     }
-    if empty == EmptyAppend::Skip && progress.next() > common.log.last_index() {
+    // It has everything. (Whoever acknowledged more than there is, which only
+    // `OddMessages::Take` believes, has another log and gets the snapshot.)
+    if empty == EmptyAppend::Skip && progress.next() == common.log.last_index().next() {
         return Ok(false);
     }
     let prev_index = progress.next().prev();
