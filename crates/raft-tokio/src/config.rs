@@ -57,11 +57,15 @@ pub struct RaftConfig {
     /// Bytes of commands in the leader's log that are not applied. More are
     /// refused until some are. Default 256 MiB.
     pub uncommitted_bytes_max: u64,
-    /// Entries in the leader's log that are not applied. Beyond that it takes no
-    /// more requests, and goes on with its heartbeats: a state machine or a disk
-    /// that stalls must not become a log that grows. It bounds the waiting
-    /// callers and the writes on their way to the disk as well. Default 262 144.
+    /// Entries in the log that are not applied. Beyond that a leader takes no more
+    /// requests, a follower no more entries, and both go on with everything else:
+    /// a state machine or a disk that stalls must not become a log that grows. It
+    /// bounds the waiting callers and the writes on their way to the disk as well.
+    /// One append may go over. Default 262 144.
     pub unapplied_entries_max: u64,
+    /// The same in bytes of encoded entries. More than `uncommitted_bytes_max`,
+    /// so that a follower has room for what its leader takes. Default 512 MiB.
+    pub unapplied_bytes_max: u64,
     /// Bytes of encoded entries, applied ones, that stay in memory at the end of
     /// the log. Followers that lack older ones get them from the disk. Default
     /// 64 MiB.
@@ -126,6 +130,7 @@ impl RaftConfig {
             command_bytes_max: 16 * 1024 * 1024,
             uncommitted_bytes_max: 256 * 1024 * 1024,
             unapplied_entries_max: 262_144,
+            unapplied_bytes_max: 512 * 1024 * 1024,
             log_tail_bytes_max: 64 * 1024 * 1024,
             log_tail_entries_max: 100_000,
             log_read_bytes_max: 16 * 1024 * 1024,

@@ -44,7 +44,7 @@ pub use metrics::{Metric, MetricKind};
 pub use node::{ApplyConfChangeError, Node, NodeProposeError, Readys, SharedStorage};
 pub use raft_core::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, EntryId, Flow,
-    LogIndex, NodeId, ProgressState, RoleKind, Term,
+    LogIndex, LostEntries, NodeId, ProgressState, RoleKind, Term,
 };
 pub use replica::{Applied, PendingReply, Permit, Raft};
 pub use sessions::{
@@ -52,7 +52,7 @@ pub use sessions::{
 };
 pub use snapshot::{SnapshotJob, SnapshotReader};
 pub use state_machine::{BoxError, StateMachine};
-pub use status::{Health, ReplicaStatus, Unfit, Waiting};
+pub use status::{Health, ReplicaStatus, Severity, Unfit, Waiting};
 pub use task::{StopReason, Stopped};
 pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};
 #[cfg(feature = "serde")]

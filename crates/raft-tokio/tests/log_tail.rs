@@ -5,7 +5,10 @@ mod support;
 
 use std::time::Duration;
 
-use raft_tokio::{MemoryNetwork, NodeId, Raft, RaftConfig, WalLogStore, WalLogStoreOptions};
+use raft_tokio::{
+    LogIndex, MemoryNetwork, NodeId, Raft, RaftConfig, Severity, Unfit, WalLogStore,
+    WalLogStoreOptions,
+};
 use support::{Cluster, Journal, StallingLogStore, node_id};
 use tokio::time::{sleep, timeout};
 
@@ -135,6 +138,77 @@ async fn entries_that_cannot_be_read_end_in_a_snapshot() {
     assert_eq!(late.query("len").await.unwrap(), "500");
     assert!(late.status().snapshot_index.get() > FIRST_SNAPSHOT);
     assert!(leader.status().is_leader());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_that_fail_a_few_times_are_tried_again_and_no_snapshot_is_needed() {
+    let (cluster, leader, late) = with_a_late_follower().await;
+    let disk = cluster.disk(leader.id());
+    let before = disk.asked_reads().len();
+    disk.fail_next_reads(4);
+    cluster.network().heal();
+    has_caught_up(&late, &leader).await;
+    assert_eq!(late.query("len").await.unwrap(), "500");
+    assert_eq!(late.status().snapshot_index.get(), FIRST_SNAPSHOT);
+    // The same one five times, and then what is behind it.
+    let asked = &disk.asked_reads()[before..];
+    assert!(asked[..5].iter().all(|read| read.low == asked[0].low));
+    assert!(asked[5].low > asked[0].low);
+    assert!(leader.health().is_ready(), "{:?}", leader.health());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_answers_no_read_is_reported_and_the_follower_gets_a_snapshot() {
+    let (cluster, leader, late) = with_a_late_follower().await;
+    let term = leader.status().term;
+    let mut disk = with_a_read_held(&cluster, &leader).await;
+    let asked = disk.asked_reads().len();
+    let caught_up = has_caught_up(&late, &leader);
+    let meanwhile = async {
+        for number in 0..100 {
+            leader.propose(format!("meanwhile {number}")).await.unwrap();
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::join!(caught_up, meanwhile);
+    assert!(late.status().snapshot_index.get() > FIRST_SNAPSHOT);
+    let status = leader.status();
+    assert!(status.is_leader() && status.term == term, "{status:?}");
+    let health = status.health();
+    assert!(
+        matches!(health.reasons[..], [Unfit::LogReadsStalled { lag }] if lag >= Duration::from_secs(5)),
+        "{health:?}"
+    );
+    assert!(health.is_live() && !health.is_ready());
+    // It is asked nothing more before it has answered.
+    assert_eq!(disk.asked_reads().len(), asked);
+    assert_eq!(status.waiting.log_reads, 0);
+    disk.release_reads();
+    let fit = leader.wait_for(|status| status.health().reasons.is_empty());
+    timeout(Duration::from_secs(1), fit).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_entry_is_reported_for_good_and_read_once() {
+    let (cluster, leader, late) = with_a_late_follower().await;
+    let disk = cluster.disk(leader.id());
+    let before = disk.asked_reads().len();
+    disk.damage();
+    cluster.network().heal();
+    has_caught_up(&late, &leader).await;
+    assert_eq!(late.query("len").await.unwrap(), "500");
+    let lows: Vec<LogIndex> = disk.asked_reads()[before..]
+        .iter()
+        .map(|read| read.low)
+        .collect();
+    assert_eq!(lows.len(), 1, "{lows:?}");
+    // It serves on, and must not be restarted; somebody has to know.
+    sleep(Duration::from_secs(600)).await;
+    let health = leader.health();
+    assert_eq!(health.reasons, [Unfit::LogDamaged { index: lows[0] }]);
+    assert_eq!(health.severity(), Some(Severity::Degraded));
+    assert!(health.is_live() && health.is_ready());
+    leader.propose("and goes on").await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use raft_tokio::snapshot::SnapshotExchange;
 use raft_tokio::transport::{Inbound, Inbox, Packet, RequestKind, ResponseOutcome};
 use raft_tokio::{
     LogIndex, LogStore, MemoryLogStore, MemoryNetwork, MemoryTransport, NodeId, ProposeError, Raft,
-    RaftConfig, Term, Transport,
+    RaftConfig, ReplicaStatus, Term, Transport, Unfit,
 };
 use support::{Journal, node_id};
 use tokio::sync::mpsc;
@@ -233,6 +233,19 @@ async fn evidence_of_lost_entries_takes_the_vote_away_and_nothing_else() {
             })
             .await;
         assert_eq!(vote, expected);
-        assert!(fixture.raft.status().stopped.is_none());
+        // A restart would not bring them back: it is live, and not ready.
+        let is_quarantined = |status: &ReplicaStatus| {
+            let reasons = status.health().reasons;
+            let wanted = LogIndex::new(commit);
+            reasons.iter().any(
+                |reason| matches!(reason, Unfit::Quarantined { acknowledged, .. } if *acknowledged == wanted),
+            )
+        };
+        // As of the next tick.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let status = fixture.raft.status();
+        assert_eq!(is_quarantined(&status), expected == VoteResponse::Rejected);
+        assert!(status.health().is_live(), "{status:?}");
+        assert!(status.stopped.is_none());
     }
 }

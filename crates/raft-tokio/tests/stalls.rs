@@ -3,71 +3,11 @@
 
 mod support;
 
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use raft_tokio::{
-    BoxError, LogIndex, MemoryLogStore, MemoryNetwork, ProposeError, Raft, RaftConfig, SnapshotJob,
-    SnapshotReader, StateMachine,
-};
+use raft_tokio::{LogIndex, MemoryLogStore, MemoryNetwork, ProposeError, Raft, RaftConfig};
+use support::gate::{Gate, Gated, OpenAtLast};
 use support::{Cluster, node_id};
-
-/// Whether commands are let through.
-#[derive(Clone, Debug, Default)]
-struct Gate {
-    is_shut: Arc<(Mutex<bool>, Condvar)>,
-}
-
-impl Gate {
-    fn shut(&self) {
-        *self.is_shut.0.lock().unwrap() = true;
-    }
-
-    fn open(&self) {
-        *self.is_shut.0.lock().unwrap() = false;
-        self.is_shut.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let (is_shut, changed) = &*self.is_shut;
-        let guard = is_shut.lock().unwrap();
-        drop(changed.wait_while(guard, |is_shut| *is_shut).unwrap());
-    }
-}
-
-/// Opens the gate when a test ends in any way, or the runtime would wait for it.
-struct OpenAtLast(Gate);
-
-impl Drop for OpenAtLast {
-    fn drop(&mut self) {
-        self.0.open();
-    }
-}
-
-/// Counts commands, and blocks its thread at the gate.
-#[derive(Debug)]
-struct Gated {
-    gate: Gate,
-    count: u64,
-}
-
-impl StateMachine for Gated {
-    fn apply(&mut self, _index: LogIndex, _command: &Bytes) -> Bytes {
-        self.gate.pass();
-        self.count += 1;
-        Bytes::copy_from_slice(&self.count.to_le_bytes())
-    }
-
-    fn snapshot(&mut self) -> SnapshotJob {
-        SnapshotJob::bytes(self.count.to_le_bytes().to_vec())
-    }
-
-    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
-        self.count = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
-        Ok(())
-    }
-}
 
 const UNAPPLIED_MAX: u64 = 50;
 
@@ -78,10 +18,7 @@ async fn gated_cluster() -> Vec<(Raft, Gate)> {
     let mut servers = Vec::new();
     for id in &voters {
         let gate = Gate::default();
-        let machine = Gated {
-            gate: gate.clone(),
-            count: 0,
-        };
+        let machine = Gated::behind(&gate);
         let mut config = RaftConfig::new(*id, voters.clone());
         config.unapplied_entries_max = UNAPPLIED_MAX;
         config.proposal_timeout = Duration::from_secs(2);

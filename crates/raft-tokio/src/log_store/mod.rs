@@ -104,8 +104,12 @@ pub enum LogReadError {
     /// They were compacted away, before or while they were read.
     #[error("the entries were compacted away; the snapshot has them")]
     Compacted,
-    /// They cannot be read. The replica goes on, and a follower that lacks them
-    /// gets a snapshot.
+    /// What was written is damaged. It is not read again: a follower that lacks
+    /// it gets a snapshot, and [`Health`](crate::Health) says so from now on.
+    #[error("an entry of the log is damaged: {0}")]
+    Damaged(Arc<dyn std::error::Error + Send + Sync>),
+    /// The disk failed the read, which may pass: it is tried a few times more.
+    /// Then a follower that lacks the entries gets a snapshot.
     #[error("the entries cannot be read: {0}; check the disk")]
     Failed(Arc<dyn std::error::Error + Send + Sync>),
     /// The store has dropped the request.

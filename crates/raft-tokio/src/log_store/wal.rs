@@ -178,6 +178,7 @@ impl LogStore for WalLogStore {
         wal.read(GROUP, range, request.bytes_max, |result| {
             done.complete(result.map_err(|error| match error {
                 ReadError::Compacted { .. } => LogReadError::Compacted,
+                ReadError::Corrupt(damage) => LogReadError::Damaged(Arc::new(*damage)),
                 error => LogReadError::Failed(Arc::new(error)),
             }));
         });

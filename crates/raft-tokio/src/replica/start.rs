@@ -17,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::apply::{self, ApplyTask};
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
-use super::log_view::{LogView, TailLimits};
+use super::log_view::{LogView, ReadLimits, TailLimits};
 use super::propose::Room;
 use super::reports::Reports;
 use super::request::Event;
@@ -34,6 +34,9 @@ use crate::transport::{Inbox, Transport};
 /// Packets that may wait in front of the loop; beyond that connections wait.
 const PACKETS_WAITING_MAX: usize = 4096;
 const COMMANDS_WAITING_MAX: usize = 64;
+/// Election timeouts after which a read of old entries is given up. A disk that
+/// is busy with writes may take that long; a snapshot instead costs more.
+const LOG_READ_PATIENCE_ELECTIONS: u64 = 5;
 
 /// Where the first snapshot of a cluster stands.
 const FIRST_INDEX: LogIndex = LogIndex::new(1);
@@ -205,7 +208,11 @@ fn view_of(config: &RaftConfig, stored: StoredLog) -> Result<LogView, StartError
         bytes_max: config.log_tail_bytes_max,
         entries_max: config.log_tail_entries_max,
     };
-    let mut storage = LogView::new(limits, config.log_read_bytes_max);
+    let read_limits = ReadLimits {
+        bytes_max: config.log_read_bytes_max,
+        patience_ticks: LOG_READ_PATIENCE_ELECTIONS * u64::from(config.election_ticks),
+    };
+    let mut storage = LogView::new(limits, read_limits);
     let mut start = LogIndex::ZERO;
     if let Some(snapshot) = stored.snapshot {
         start = snapshot.metadata.index;

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 
+pub(crate) mod gate;
+pub(crate) mod memory;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -90,7 +93,15 @@ enum Answers {
     #[default]
     AtOnce,
     Held(Vec<(LogReadRequest, LogReadDone)>),
-    Failing,
+    Failing(Failures),
+    Damaged,
+}
+
+/// How many reads fail.
+#[derive(Debug)]
+enum Failures {
+    All,
+    Next(u32),
 }
 
 #[derive(Debug, Default)]
@@ -125,7 +136,17 @@ impl StallingLogStore {
     /// Reads fail from now on, those that are held as well.
     pub(crate) fn fail_reads(&self) {
         // What is held is dropped without an answer.
-        self.reads.lock().unwrap().answers = Answers::Failing;
+        self.reads.lock().unwrap().answers = Answers::Failing(Failures::All);
+    }
+
+    /// So many reads fail from now on.
+    pub(crate) fn fail_next_reads(&self, count: u32) {
+        self.reads.lock().unwrap().answers = Answers::Failing(Failures::Next(count));
+    }
+
+    /// Reads find damage from now on.
+    pub(crate) fn damage(&self) {
+        self.reads.lock().unwrap().answers = Answers::Damaged;
     }
 
     /// Every read that was asked for.
@@ -189,11 +210,20 @@ impl LogStore for StallingLogStore {
         let mut reads = self.reads.lock().unwrap();
         reads.asked.push(request);
         match &mut reads.answers {
-            Answers::AtOnce => self.stored.read(request, done),
+            Answers::AtOnce | Answers::Failing(Failures::Next(0)) => {
+                self.stored.read(request, done);
+            }
             Answers::Held(held) => held.push((request, done)),
-            Answers::Failing => {
+            Answers::Failing(failures) => {
+                if let Failures::Next(count) = failures {
+                    *count -= 1;
+                }
                 let error = std::io::Error::other("the disk cannot be read");
                 done.complete(Err(LogReadError::Failed(Arc::new(error))));
+            }
+            Answers::Damaged => {
+                let error = std::io::Error::other("a checksum is wrong");
+                done.complete(Err(LogReadError::Damaged(Arc::new(error))));
             }
         }
     }

@@ -26,6 +26,8 @@ use crate::task::StopReason;
 struct PendingWrite {
     hard_state: Option<HardState>,
     entries: Entries,
+    /// What the entries take, encoded.
+    bytes: u64,
     snapshot: Option<Snapshot>,
     responses: Vec<AppendOutcome>,
     since_tick: u64,
@@ -46,6 +48,8 @@ pub(super) struct Writes {
     pending: VecDeque<PendingWrite>,
     /// The number of the oldest in `pending`.
     first: u64,
+    /// What the entries in `pending` take, encoded.
+    bytes: u64,
     /// The tick in which a write was last done.
     done_tick: u64,
     disk: DiskState,
@@ -55,6 +59,7 @@ impl Writes {
     /// Puts a write behind the others, and says its number.
     fn push(&mut self, write: PendingWrite) -> u64 {
         let number = self.first + u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
+        self.bytes += write.bytes;
         self.pending.push_back(write);
         number
     }
@@ -67,6 +72,7 @@ impl Writes {
         }
         let write = self.pending.pop_front()?;
         self.first += 1;
+        self.bytes -= write.bytes;
         Some(write)
     }
 
@@ -86,6 +92,11 @@ impl Writes {
 
     pub(super) fn len(&self) -> usize {
         self.pending.len()
+    }
+
+    /// What the entries in them take, encoded.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -120,6 +131,7 @@ impl ReplicaHost {
         }
         let sequence = self.writes.push(PendingWrite {
             hard_state,
+            bytes: entries.encoded_bytes(),
             entries,
             snapshot,
             responses,
@@ -163,6 +175,7 @@ impl ReplicaHost {
             entries,
             snapshot,
             responses,
+            bytes: _,
             since_tick: _,
         } = write;
         let storage = node.storage_mut();
@@ -233,9 +246,6 @@ impl ReplicaHost {
 
     /// How old the oldest write is that is not done.
     pub(super) fn disk_lag(&self) -> Duration {
-        let ticks = self.writes.lag_ticks(self.now());
-        self.config
-            .tick
-            .saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+        self.ticks_to_time(self.writes.lag_ticks(self.now()))
     }
 }

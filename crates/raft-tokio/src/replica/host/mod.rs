@@ -11,6 +11,7 @@
 //! | `effects.rs` | what a Ready asks for |
 //! | `notices.rs` | messages that can wait for the next one |
 //! | `applying.rs` | how far the state machine is |
+//! | `backlog.rs` | how much may be unapplied |
 //! | `disk.rs` | writes that are not done, and a disk that stalls |
 //! | `log_reads.rs` | old entries, for followers that lack them |
 //! | `snapshots.rs` | snapshots of the own state machine, and what they cut off |
@@ -22,6 +23,7 @@
 //! - Owns: how far the log was handed out and applied; each room's state.
 
 mod applying;
+mod backlog;
 mod disk;
 mod drain;
 mod effects;
@@ -37,11 +39,13 @@ mod snapshots;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use raft_core::{Halted, LogIndex, NodeId, RawNode, Ready, RoleKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use self::applying::Applying;
 use self::disk::Writes;
 use self::notices::Notices;
 use self::snapshots::Snapshots;
@@ -107,6 +111,9 @@ pub(super) struct ReplicaHost {
     /// Everything up to here was handed to the state machine.
     handed_out: LogIndex,
     applied: LogIndex,
+    applying: Applying,
+    /// Messages with entries for which the backlog had no room.
+    appends_dropped: u64,
     /// How many requests came together the last time.
     taken_last: usize,
     tick: Arc<AtomicU64>,
@@ -155,6 +162,8 @@ impl ReplicaHost {
             parked: VecDeque::new(),
             handed_out: parts.applied,
             applied: parts.applied,
+            applying: Applying::default(),
+            appends_dropped: 0,
             taken_last: 0,
             status_stale: true,
             leader_changes: 0,
@@ -178,6 +187,11 @@ impl ReplicaHost {
 
     pub(super) fn now(&self) -> u64 {
         self.tick.load(Ordering::Relaxed)
+    }
+
+    fn ticks_to_time(&self, ticks: u64) -> Duration {
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        self.config.tick.saturating_mul(ticks)
     }
 }
 
@@ -274,6 +288,8 @@ impl Host for ReplicaHost {
             self.refuse_overdue(node, gated, deadline);
         }
         self.watch_disk(node, now);
+        Self::watch_log_reads(node, now);
+        self.watch_machine(node, now);
         self.forget_who_left(node, now);
         for waiter in self.waiters.take_older_than(deadline) {
             self.refuse(waiter, ProposeError::OutcomeUnknown);

@@ -18,6 +18,10 @@ use crate::transport::Packet;
 impl ReplicaHost {
     pub(super) fn on_packet(&mut self, node: &mut Node, packet: Packet) {
         match packet {
+            // To the leader it is a lost message.
+            Packet::Raft(message) if !self.has_room_for(node, &message) => {
+                self.appends_dropped += 1;
+            }
             Packet::Raft(message) if self.snapshots.admits(&message) => self.step(node, message),
             Packet::Raft(message) => {
                 tracing::warn!(node = %node.id(), peer = %message.from,

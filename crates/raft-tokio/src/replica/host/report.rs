@@ -32,7 +32,11 @@ impl ReplicaHost {
         let proposals_failed = self.refused + self.forwards.failed();
         let disk_lag = self.disk_lag();
         let disk_stalled = self.writes.is_stalled();
+        let log_read_stall = self.log_read_stall(node);
+        let apply_stall = self.apply_stall();
+        let appends_dropped = self.appends_dropped;
         let overloaded = self.is_overloaded(node);
+        let unapplied_bytes = self.unapplied_bytes(node);
         let shutting_down = self.drain_until.is_some();
         self.status.send_if_modified(|status| {
             let fresh = node.status();
@@ -55,7 +59,13 @@ impl ReplicaHost {
                 proposals_failed,
                 disk_lag,
                 disk_stalled,
+                log_read_stall,
+                log_damaged_at: node.storage().damaged_at(),
+                lost_entries: fresh.lost_entries,
+                apply_stall,
                 overloaded,
+                unapplied_bytes,
+                appends_dropped,
                 waiting,
                 shutting_down,
                 stopped: None,

@@ -265,12 +265,6 @@ impl ReplicaHost {
             self.reads.push(read, Freshness::Confirmed, since_tick);
         }
     }
-
-    /// Whether a leader has as much that is not applied as it may have.
-    pub(super) fn is_overloaded(&self, node: &Node) -> bool {
-        node.role() == RoleKind::Leader
-            && node.last_index().distance_from(self.applied) >= self.config.unapplied_entries_max
-    }
 }
 
 pub(super) fn shutdown() -> Stopped {

@@ -32,7 +32,7 @@ use raft_core::{
 };
 
 use self::read_back::ReadBack;
-pub(crate) use self::read_back::ReadNumber;
+pub(crate) use self::read_back::{ReadLimits, ReadNumber, ReadOutcome};
 use self::tail::Tail;
 pub(crate) use self::tail::TailLimits;
 use self::terms::Terms;
@@ -57,14 +57,14 @@ pub(crate) struct LogView {
 impl LogView {
     /// An empty log, whose tail and whose entries that were read back are
     /// limited.
-    pub(crate) fn new(limits: TailLimits, read_bytes_max: u64) -> Self {
+    pub(crate) fn new(limits: TailLimits, read_limits: ReadLimits) -> Self {
         Self {
             hard_state: HardState::EMPTY,
             snapshot: Snapshot::default(),
             terms: Terms::behind(EntryId::default()),
             tail: Tail::starting_at(LogIndex::new(1), limits),
             applied: LogIndex::ZERO,
-            read_back: RefCell::new(ReadBack::new(read_bytes_max)),
+            read_back: RefCell::new(ReadBack::new(read_limits)),
         }
     }
 
@@ -167,7 +167,7 @@ impl LogView {
     /// allow are on the disk only from now on.
     pub(crate) fn applied_to(&mut self, index: LogIndex) {
         self.applied = self.applied.max(index);
-        self.tail.evict(self.applied);
+        self.tail.applied_to(self.applied);
     }
 
     /// How many entries are in the tail.
@@ -178,6 +178,12 @@ impl LogView {
     /// What the entries in the tail take, encoded, in bytes.
     pub(crate) fn tail_bytes(&self) -> u64 {
         self.tail.bytes()
+    }
+
+    /// What entries take that are not applied, encoded, in bytes; those that were
+    /// written together with one of them count too.
+    pub(crate) fn unapplied_bytes(&self) -> u64 {
+        self.tail.unapplied_bytes()
     }
 
     // ── what is read back ────────────────────────────────────────────────────
@@ -193,15 +199,36 @@ impl LogView {
         self.read_back.borrow().wants_reads()
     }
 
+    /// A tick has passed: reads that failed are tried again, and those that the
+    /// disk does not answer are given up. Whether who waits for entries has to
+    /// look again.
+    pub(crate) fn on_tick(&mut self, tick: u64) -> bool {
+        self.read_back.get_mut().on_tick(tick)
+    }
+
+    /// Since which tick the disk has owed a read, if it has for too long.
+    pub(crate) fn reads_stalled_since(&self) -> Option<u64> {
+        self.read_back.borrow().stalled_since()
+    }
+
+    /// Where a damaged entry was met, or how far behind one at most.
+    pub(crate) fn damaged_at(&self) -> Option<LogIndex> {
+        self.read_back.borrow().damaged_at()
+    }
+
     /// A read has ended. Only entries that are the log's own are kept.
-    pub(crate) fn on_read(&mut self, number: ReadNumber, result: Result<Entries, LogReadError>) {
+    pub(crate) fn on_read(
+        &mut self,
+        number: ReadNumber,
+        result: Result<Entries, LogReadError>,
+    ) -> ReadOutcome {
         let first = self.terms.first_index();
         let terms = &self.terms;
         self.read_back
             .get_mut()
             .on_read(number, result, first, |id| {
                 terms.term(id.index) == Some(id.term)
-            });
+            })
     }
 
     /// Whether a follower needs a newer snapshot than there is, because entries
@@ -215,7 +242,7 @@ impl LogView {
         self.read_back.get_mut().forget();
     }
 
-    /// How many reads are under way.
+    /// How many reads somebody waits for.
     pub(crate) fn reads_under_way(&self) -> usize {
         self.read_back.borrow().under_way()
     }

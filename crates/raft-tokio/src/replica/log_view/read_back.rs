@@ -4,8 +4,16 @@
 //! read, what was read last, and what cannot be read. Several followers that
 //! lack the same entries share one read.
 //!
+//! A read that fails is tried again, later each time. One that has failed too
+//! often, that brought something else, or that the disk owes for too
+//! long is given up: who waits for it needs a snapshot. What is damaged stays
+//! so; everything else may be read again some time later, and as soon as a disk
+//! that stalled has answered.
+//!
 //! - Owns: the reads, and a few of the entries that they brought.
-//! - Emits: what to read; whether a newer snapshot is needed instead.
+//! - Reads: the tick, which the host says.
+//! - Emits: what to read; whether a newer snapshot is needed instead; whether
+//!   the disk stalls, or is damaged.
 
 use std::collections::VecDeque;
 
@@ -20,30 +28,96 @@ const READS_MAX: usize = 16;
 /// further on does not wait for a read that ends long before it gets there.
 const ENTRIES_PER_READ_MAX: u64 = 4096;
 
+/// A read that has failed so often is given up. The pauses in between are 1, 2,
+/// 4 and 8 ticks.
+const ATTEMPTS_MAX: u32 = 5;
+
+/// After so many times the patience what could not be read is tried again.
+const PARDON_PATIENCES: u64 = 10;
+
+/// What is read back of a log, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadLimits {
+    /// Encoded entries that were read and stay in memory.
+    pub(crate) bytes_max: u64,
+    /// How long the disk may owe an answer.
+    pub(crate) patience_ticks: u64,
+}
+
 /// A read, as long as it is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ReadNumber(u64);
+
+/// What became of a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOutcome {
+    /// Nobody waits for it any more.
+    Unwanted,
+    /// Its entries are there.
+    Brought,
+    /// It failed, and is tried again.
+    TriedAgain,
+    /// Who waits for it needs a snapshot.
+    GivenUp,
+}
+
+/// How far a read is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// To be handed to the disk at the end of the turn.
+    Wanted,
+    /// The disk has it.
+    Asked { since_tick: u64 },
+    /// It failed, and is tried again then.
+    Resting { until_tick: u64 },
+    /// The disk has it, and nobody waits for it any more.
+    Unwanted { since_tick: u64 },
+    /// The disk has it for too long, and nobody waits for it any more.
+    Overdue { since_tick: u64 },
+}
 
 /// A range that is to be read, or is being read.
 #[derive(Clone, Copy, Debug)]
 struct Read {
     number: ReadNumber,
-    low: LogIndex,
-    high: LogIndex,
+    request: LogReadRequest,
+    failures: u32,
+    stage: Stage,
+}
+
+impl Read {
+    fn is_waited_for(&self) -> bool {
+        match self.stage {
+            Stage::Wanted | Stage::Asked { .. } | Stage::Resting { .. } => true,
+            Stage::Unwanted { .. } | Stage::Overdue { .. } => false,
+        }
+    }
+
+    fn overdue_since(&self) -> Option<u64> {
+        match self.stage {
+            Stage::Overdue { since_tick } => Some(since_tick),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct ReadBack {
+    limits: ReadLimits,
+    tick: u64,
     next_number: u64,
-    under_way: Vec<Read>,
-    /// Those of `under_way` that were not handed out yet.
-    wanted: Vec<(ReadNumber, LogReadRequest)>,
+    /// What is to be read, and what the disk has not answered: never more than
+    /// [`READS_MAX`], whether or not anybody still waits.
+    reads: Vec<Read>,
     /// What was read, used longest ago first.
     chunks: VecDeque<Chunk>,
     bytes: u64,
-    bytes_max: u64,
-    /// Nothing up to here is read any more, because something there cannot be.
-    unreadable_to: LogIndex,
+    /// Nothing up to here is read for now.
+    given_up_to: LogIndex,
+    /// When that is tried again.
+    pardon_tick: u64,
+    /// Nothing up to here is ever read: something there is damaged.
+    damaged_to: LogIndex,
     snapshot_wish: bool,
 }
 
@@ -54,15 +128,17 @@ struct Chunk {
 }
 
 impl ReadBack {
-    pub(super) fn new(bytes_max: u64) -> Self {
+    pub(super) fn new(limits: ReadLimits) -> Self {
         Self {
+            limits,
+            tick: 0,
             next_number: 0,
-            under_way: Vec::new(),
-            wanted: Vec::new(),
+            reads: Vec::new(),
             chunks: VecDeque::new(),
             bytes: 0,
-            bytes_max,
-            unreadable_to: LogIndex::ZERO,
+            given_up_to: LogIndex::ZERO,
+            pardon_tick: 0,
+            damaged_to: LogIndex::ZERO,
             snapshot_wish: false,
         }
     }
@@ -83,7 +159,11 @@ impl ReadBack {
             self.chunks.push_back(chunk);
             return Ok(found);
         }
-        if low <= self.unreadable_to {
+        if self.stalled_since().is_some() {
+            // It would only wait behind the others.
+            self.give_up(low);
+        }
+        if low <= self.unreadable_to() {
             return Err(StorageError::Compacted);
         }
         self.want(low, high, bytes_max);
@@ -91,32 +171,48 @@ impl ReadBack {
     }
 
     fn want(&mut self, low: LogIndex, high: LogIndex, bytes_max: u64) {
-        let is_coming = |read: &Read| read.low <= low && low < read.high;
-        if self.under_way.len() >= READS_MAX || self.under_way.iter().any(is_coming) {
+        let is_coming = |read: &Read| {
+            read.is_waited_for() && read.request.low <= low && low < read.request.high
+        };
+        if self.reads.len() >= READS_MAX || self.reads.iter().any(is_coming) {
             return;
         }
-        let high = high.min(low.plus(ENTRIES_PER_READ_MAX));
         let number = ReadNumber(self.next_number);
         self.next_number += 1;
-        self.under_way.push(Read { number, low, high });
-        let request = LogReadRequest {
-            low,
-            high,
-            bytes_max,
-        };
-        self.wanted.push((number, request));
+        self.reads.push(Read {
+            number,
+            request: LogReadRequest {
+                low,
+                high: high.min(low.plus(ENTRIES_PER_READ_MAX)),
+                bytes_max,
+            },
+            failures: 0,
+            stage: Stage::Wanted,
+        });
     }
 
     pub(super) fn wants_reads(&self) -> bool {
-        !self.wanted.is_empty()
+        self.reads.iter().any(|read| read.stage == Stage::Wanted)
     }
 
     pub(super) fn take_wanted(&mut self) -> Vec<(ReadNumber, LogReadRequest)> {
-        std::mem::take(&mut self.wanted)
+        let since_tick = self.tick;
+        let wanted = self
+            .reads
+            .iter_mut()
+            .filter(|read| read.stage == Stage::Wanted);
+        wanted
+            .map(|read| {
+                read.stage = Stage::Asked { since_tick };
+                (read.number, read.request)
+            })
+            .collect()
     }
 
+    /// How many reads somebody waits for.
     pub(super) fn under_way(&self) -> usize {
-        self.under_way.len()
+        let waited_for = self.reads.iter().filter(|read| read.is_waited_for());
+        waited_for.count()
     }
 
     #[cfg(test)]
@@ -124,32 +220,113 @@ impl ReadBack {
         self.bytes
     }
 
+    /// A tick has passed. Whether who waits for entries has to look again.
+    pub(super) fn on_tick(&mut self, tick: u64) -> bool {
+        self.tick = tick;
+        let mut overdue_to = LogIndex::ZERO;
+        for read in &mut self.reads {
+            match read.stage {
+                Stage::Resting { until_tick } if until_tick <= tick => read.stage = Stage::Wanted,
+                Stage::Asked { since_tick } | Stage::Unwanted { since_tick }
+                    if tick.saturating_sub(since_tick) > self.limits.patience_ticks =>
+                {
+                    if read.is_waited_for() {
+                        overdue_to = overdue_to.max(read.request.low);
+                    }
+                    read.stage = Stage::Overdue { since_tick };
+                }
+                _ => {}
+            }
+        }
+        let is_given_up = overdue_to > LogIndex::ZERO;
+        if is_given_up {
+            self.give_up(overdue_to);
+        }
+        if self.pardon_tick <= tick && self.stalled_since().is_none() {
+            self.given_up_to = LogIndex::ZERO;
+        }
+        is_given_up
+    }
+
+    /// Since which tick the disk has owed an answer, if it has for too long.
+    pub(super) fn stalled_since(&self) -> Option<u64> {
+        self.reads.iter().filter_map(Read::overdue_since).min()
+    }
+
+    /// Where a damaged entry was met, or how far behind one at most.
+    pub(super) fn damaged_at(&self) -> Option<LogIndex> {
+        (self.damaged_to > LogIndex::ZERO).then_some(self.damaged_to)
+    }
+
+    /// Nothing up to here can be had from the disk now.
+    fn unreadable_to(&self) -> LogIndex {
+        self.given_up_to.max(self.damaged_to)
+    }
+
+    fn give_up(&mut self, to: LogIndex) {
+        self.given_up_to = self.given_up_to.max(to);
+        self.pardon_tick = self.tick + PARDON_PATIENCES * self.limits.patience_ticks;
+    }
+
     /// Takes what a read brought, as far as it `is_own`. A read that brought
-    /// nothing of a log that begins at `first` has failed: who lacks these
-    /// entries needs a snapshot.
+    /// nothing of a log that begins at `first` has failed.
     pub(super) fn on_read(
         &mut self,
         number: ReadNumber,
         result: Result<Entries, LogReadError>,
         first: LogIndex,
         is_own: impl Fn(EntryId) -> bool,
-    ) {
-        let Some(place) = self.under_way.iter().position(|read| read.number == number) else {
-            return;
+    ) -> ReadOutcome {
+        let Some(place) = self.reads.iter().position(|read| read.number == number) else {
+            return ReadOutcome::Unwanted;
         };
-        let Read { low, high, .. } = self.under_way.swap_remove(place);
-        let mut own = EntrySequence::starting_at(low);
-        if let Ok(entries) = result {
-            let end = entries
-                .iter()
-                .find(|entry| !is_own(entry.id()))
-                .map_or(high, raft_core::Entry::index);
-            own.append(entries.between(low, end.min(high)));
+        let read = self.reads.swap_remove(place);
+        if !read.is_waited_for() {
+            if self.stalled_since().is_none() && read.overdue_since().is_some() {
+                // The disk works again.
+                self.given_up_to = LogIndex::ZERO;
+            }
+            return ReadOutcome::Unwanted;
         }
-        if own.first_index() == low && !own.is_empty() {
-            self.keep(own);
-        } else if low >= first {
-            self.unreadable_to = self.unreadable_to.max(low);
+        let LogReadRequest { low, high, .. } = read.request;
+        match result {
+            // Compacted since it was asked for.
+            _ if low < first => ReadOutcome::Unwanted,
+            Ok(entries) => {
+                let end = entries
+                    .iter()
+                    .find(|entry| !is_own(entry.id()))
+                    .map_or(high, raft_core::Entry::index);
+                let mut own = EntrySequence::starting_at(low);
+                own.append(entries.between(low, end.min(high)));
+                if own.first_index() == low && !own.is_empty() {
+                    self.keep(own);
+                    return ReadOutcome::Brought;
+                }
+                self.damaged_to = self.damaged_to.max(low);
+                ReadOutcome::GivenUp
+            }
+            Err(LogReadError::Damaged(_)) => {
+                self.damaged_to = self.damaged_to.max(low);
+                ReadOutcome::GivenUp
+            }
+            Err(LogReadError::Failed(_) | LogReadError::NotAnswered)
+                if read.failures + 1 < ATTEMPTS_MAX =>
+            {
+                self.reads.push(Read {
+                    failures: read.failures + 1,
+                    stage: Stage::Resting {
+                        until_tick: self.tick + (1 << read.failures),
+                    },
+                    ..read
+                });
+                ReadOutcome::TriedAgain
+            }
+            // The store has compacted more than was asked of it, or gives up.
+            Err(_) => {
+                self.give_up(low);
+                ReadOutcome::GivenUp
+            }
         }
     }
 
@@ -159,7 +336,7 @@ impl ReadBack {
         self.bytes += bytes;
         self.chunks.push_back(Chunk { entries, bytes });
         // The newest stays, however large it is: somebody waits for it.
-        while self.bytes > self.bytes_max && self.chunks.len() > 1 {
+        while self.bytes > self.limits.bytes_max && self.chunks.len() > 1 {
             self.drop_oldest();
         }
     }
@@ -173,7 +350,7 @@ impl ReadBack {
     /// Whether a snapshot at `index` is of use to who lacks what cannot be read.
     /// If not, a newer one is wished for.
     pub(super) fn is_covered_by(&mut self, index: LogIndex) -> bool {
-        let is_covered = index >= self.unreadable_to;
+        let is_covered = index >= self.unreadable_to();
         self.snapshot_wish |= !is_covered;
         is_covered
     }
@@ -194,11 +371,17 @@ impl ReadBack {
         });
     }
 
-    /// Drops what was read, and what was to be. Reads that are under way end in
-    /// nothing.
+    /// Nobody waits for entries any more: drops what was read, and what was to
+    /// be. What the disk has not answered still counts.
     pub(super) fn forget(&mut self) {
-        self.under_way.clear();
-        self.wanted.clear();
+        self.reads.retain_mut(|read| match read.stage {
+            Stage::Wanted | Stage::Resting { .. } => false,
+            Stage::Asked { since_tick } => {
+                read.stage = Stage::Unwanted { since_tick };
+                true
+            }
+            Stage::Unwanted { .. } | Stage::Overdue { .. } => true,
+        });
         self.chunks.clear();
         self.bytes = 0;
         self.snapshot_wish = false;

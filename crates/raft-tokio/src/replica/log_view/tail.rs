@@ -41,11 +41,14 @@ struct Batch {
 ///
 /// # Invariants
 /// - `batches` divide the entries; their bytes add up to `bytes`.
+/// - The first `applied_batches` are applied whole, and add up to `applied_bytes`.
 #[derive(Debug)]
 pub(super) struct Tail {
     entries: EntrySequence,
     batches: VecDeque<Batch>,
     bytes: u64,
+    applied_batches: usize,
+    applied_bytes: u64,
     limits: TailLimits,
 }
 
@@ -55,6 +58,8 @@ impl Tail {
             entries: EntrySequence::starting_at(first),
             batches: VecDeque::new(),
             bytes: 0,
+            applied_batches: 0,
+            applied_bytes: 0,
             limits,
         }
     }
@@ -75,6 +80,11 @@ impl Tail {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What the batches that are not applied whole take.
+    pub(super) fn unapplied_bytes(&self) -> u64 {
+        self.bytes - self.applied_bytes
     }
 
     pub(super) fn limited_between(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
@@ -126,6 +136,10 @@ impl Tail {
         while self.batches.back().is_some_and(|batch| batch.next > first) {
             if let Some(batch) = self.batches.pop_back() {
                 self.bytes -= batch.bytes;
+                if self.applied_batches > self.batches.len() {
+                    self.applied_batches -= 1;
+                    self.applied_bytes -= batch.bytes;
+                }
             }
         }
         let whole = self.batches.back().map_or(kept_first, |batch| batch.next);
@@ -152,7 +166,11 @@ impl Tail {
         if let Some(oldest) = self.batches.front_mut() {
             let left = self.entries.between(index.next(), oldest.next);
             let bytes = left.encoded_bytes();
-            self.bytes -= oldest.bytes - bytes;
+            let dropped = oldest.bytes - bytes;
+            self.bytes -= dropped;
+            if self.applied_batches > 0 {
+                self.applied_bytes -= dropped;
+            }
             oldest.bytes = bytes;
         }
         self.entries.drop_before(index.next());
@@ -161,18 +179,25 @@ impl Tail {
     fn drop_oldest_batch(&mut self) {
         if let Some(oldest) = self.batches.pop_front() {
             self.bytes -= oldest.bytes;
+            if self.applied_batches > 0 {
+                self.applied_batches -= 1;
+                self.applied_bytes -= oldest.bytes;
+            }
             self.entries.drop_before(oldest.next);
         }
     }
 
-    /// Drops the oldest batches until what is left is within the limits, or not
-    /// applied.
-    pub(super) fn evict(&mut self, applied: LogIndex) {
-        while (self.bytes > self.limits.bytes_max || self.len() > self.limits.entries_max)
-            && self
-                .batches
-                .front()
-                .is_some_and(|oldest| oldest.next <= applied.next())
+    /// Entries up to `applied` are applied: drops the oldest batches until what
+    /// is left is within the limits, or not applied.
+    pub(super) fn applied_to(&mut self, applied: LogIndex) {
+        while let Some(batch) = self.batches.get(self.applied_batches)
+            && batch.next <= applied.next()
+        {
+            self.applied_batches += 1;
+            self.applied_bytes += batch.bytes;
+        }
+        while self.applied_batches > 0
+            && (self.bytes > self.limits.bytes_max || self.len() > self.limits.entries_max)
         {
             self.drop_oldest_batch();
         }

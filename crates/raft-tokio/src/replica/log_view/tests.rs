@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use raft_core::{Entry, MemoryStorage};
 
@@ -6,6 +8,11 @@ use super::*;
 const LIMITS: TailLimits = TailLimits {
     bytes_max: 2000,
     entries_max: 40,
+};
+
+const READ_LIMITS: ReadLimits = ReadLimits {
+    bytes_max: 1000,
+    patience_ticks: 50,
 };
 
 fn index(number: u64) -> LogIndex {
@@ -21,7 +28,7 @@ fn batch(term: u64, first: u64, count: u64, payload: usize) -> Entries {
 
 /// A view of `count` entries of term 1, all of them applied.
 fn applied_view(count: u64) -> LogView {
-    let mut view = LogView::new(LIMITS, 1000);
+    let mut view = LogView::new(LIMITS, READ_LIMITS);
     for at in 1..=count {
         view.append(batch(1, at, 1, 50)).unwrap();
     }
@@ -49,7 +56,7 @@ fn answer(view: &mut LogView) -> usize {
 fn the_view_is_a_memory_storage_whose_old_entries_are_elsewhere() {
     for seed in 0..200 {
         let mut rng = fastrand::Rng::with_seed(seed);
-        let mut view = LogView::new(LIMITS, 1000);
+        let mut view = LogView::new(LIMITS, READ_LIMITS);
         let mut whole = MemoryStorage::new();
         let (mut term, mut applied) = (1, 0);
         for _ in 0..200 {
@@ -96,16 +103,22 @@ fn the_view_is_a_memory_storage_whose_old_entries_are_elsewhere() {
             assert_eq!(view.tail_bytes(), wanted.encoded_bytes(), "seed {seed}");
             assert_eq!(view.tail_entries(), wanted.count(), "seed {seed}");
             assert!(start.get() <= applied + 1, "unapplied entries stay");
+            let unapplied = whole.entries(index(applied).next().max(start), everything.1, u64::MAX);
+            let unapplied = unapplied.unwrap().encoded_bytes();
+            // As of the last look at what is applied, and batches count whole.
+            assert!(view.unapplied_bytes() >= unapplied, "seed {seed}");
+            assert!(view.unapplied_bytes() <= view.tail_bytes(), "seed {seed}");
         }
         view.applied_to(whole.last_index());
         assert!(view.tail_bytes() <= LIMITS.bytes_max);
         assert!(view.tail_entries() <= LIMITS.entries_max);
+        assert_eq!(view.unapplied_bytes(), 0, "seed {seed}");
     }
 }
 
 #[test]
 fn what_is_appended_at_once_is_let_go_bit_by_bit() {
-    let mut view = LogView::new(LIMITS, 1000);
+    let mut view = LogView::new(LIMITS, READ_LIMITS);
     view.append(batch(1, 1, 500, 50)).unwrap();
     for applied in (0..=500).step_by(10) {
         view.applied_to(index(applied));
@@ -164,20 +177,33 @@ fn entries_of_another_log_are_not_taken() {
     let (number, _) = view.take_reads()[0];
     view.on_read(number, Ok(batch(2, 10, 5, 50)));
     // They cannot be had: a snapshot has to take their place.
-    let refused = view.entries(index(10), index(101), 300);
-    assert!(matches!(refused, Err(StorageError::Compacted)));
+    assert!(is_given_up(&view.entries(index(10), index(101), 300)));
+    assert_eq!(view.damaged_at(), Some(index(10)));
+}
+
+fn io_error() -> LogReadError {
+    LogReadError::Failed(Arc::new(std::io::Error::other("the disk cannot be read")))
+}
+
+fn damage() -> LogReadError {
+    LogReadError::Damaged(Arc::new(std::io::Error::other("a checksum is wrong")))
+}
+
+fn is_given_up(result: &Result<Entries, StorageError>) -> bool {
+    matches!(result, Err(StorageError::Compacted))
 }
 
 #[test]
-fn what_cannot_be_read_asks_for_a_snapshot_behind_it() {
+fn what_is_damaged_asks_for_a_snapshot_behind_it() {
     let mut view = applied_view(100);
     view.create_snapshot(index(5), None, Bytes::new()).unwrap();
     assert!(view.snapshot().is_ok());
     assert!(is_coming(&view.entries(index(10), index(101), 300)));
+    assert_eq!(view.damaged_at(), None);
     let (number, _) = view.take_reads()[0];
-    view.on_read(number, Err(LogReadError::NotAnswered));
-    let refused = view.entries(index(10), index(101), 300);
-    assert!(matches!(refused, Err(StorageError::Compacted)));
+    assert_eq!(view.on_read(number, Err(damage())), ReadOutcome::GivenUp);
+    assert_eq!(view.damaged_at(), Some(index(10)));
+    assert!(is_given_up(&view.entries(index(10), index(101), 300)));
     assert!(!view.take_snapshot_wish());
     let too_old = view.snapshot();
     assert!(matches!(
@@ -189,8 +215,88 @@ fn what_cannot_be_read_asks_for_a_snapshot_behind_it() {
     view.create_snapshot(index(100), None, Bytes::new())
         .unwrap();
     assert!(view.snapshot().is_ok());
-    // What is behind it can still be read.
+    // What is behind it can still be read, and it is never read again.
     assert!(is_coming(&view.entries(index(11), index(101), 300)));
+    answer(&mut view);
+    view.on_tick(1_000_000);
+    assert!(is_given_up(&view.entries(index(10), index(101), 300)));
+    assert_eq!(view.damaged_at(), Some(index(10)));
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again_later_each_time_and_then_given_up() {
+    let mut view = applied_view(100);
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
+    let mut asked_at = Vec::new();
+    for tick in 0..100 {
+        view.on_tick(tick);
+        for (number, request) in view.take_reads() {
+            assert_eq!(request.low, index(10));
+            asked_at.push(tick);
+            let error = if tick % 2 == 0 {
+                io_error()
+            } else {
+                LogReadError::NotAnswered
+            };
+            view.on_read(number, Err(error));
+        }
+        if asked_at.len() < 5 {
+            // Who asks again meanwhile sets off no other read.
+            assert!(is_coming(&view.entries(index(10), index(101), 300)));
+        }
+    }
+    assert_eq!(asked_at, [0, 1, 3, 7, 15]);
+    assert!(is_given_up(&view.entries(index(10), index(101), 300)));
+    assert_eq!((view.reads_under_way(), view.damaged_at()), (0, None));
+    // It may have passed some time later.
+    view.on_tick(15 + 10 * READ_LIMITS.patience_ticks);
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
+    assert_eq!(answer(&mut view), 1);
+    assert!(view.entries(index(10), index(101), 300).is_ok());
+}
+
+#[test]
+fn a_read_that_fails_a_few_times_ends_well() {
+    let mut view = applied_view(100);
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
+    for tick in [1, 3, 7] {
+        let (number, _) = view.take_reads()[0];
+        let outcome = view.on_read(number, Err(io_error()));
+        assert_eq!(outcome, ReadOutcome::TriedAgain);
+        assert!(!view.wants_reads());
+        view.on_tick(tick);
+    }
+    assert_eq!(answer(&mut view), 1);
+    assert!(view.entries(index(10), index(101), 300).is_ok());
+}
+
+#[test]
+fn a_read_that_the_disk_owes_for_too_long_is_given_up_until_it_answers() {
+    let mut view = applied_view(100);
+    assert!(is_coming(&view.entries(index(10), index(20), 300)));
+    assert!(is_coming(&view.entries(index(30), index(101), 300)));
+    let reads = view.take_reads();
+    let (ten, thirty) = (reads[0].0, reads[1].0);
+    assert!(!view.on_tick(READ_LIMITS.patience_ticks));
+    assert_eq!(view.reads_stalled_since(), None);
+    let overdue = READ_LIMITS.patience_ticks + 1;
+    assert!(view.on_tick(overdue), "who waits has to look again");
+    assert_eq!(view.reads_stalled_since(), Some(0));
+    assert!(is_given_up(&view.entries(index(10), index(101), 300)));
+    // Nothing more is asked of a disk that does not answer, however long.
+    for tick in overdue..100 * overdue {
+        assert!(!view.on_tick(tick));
+        assert!(is_given_up(&view.entries(index(40), index(101), 300)));
+        assert!(!view.wants_reads());
+    }
+    assert_eq!(view.reads_under_way(), 0);
+    // One answer of two: it still owes the other.
+    assert_eq!(view.on_read(ten, Err(io_error())), ReadOutcome::Unwanted);
+    assert_eq!(view.reads_stalled_since(), Some(0));
+    view.on_read(thirty, Ok(batch(1, 30, 5, 50)));
+    assert_eq!(view.reads_stalled_since(), None);
+    assert!(is_coming(&view.entries(index(10), index(101), 300)));
+    assert_eq!(answer(&mut view), 1);
 }
 
 #[test]
@@ -212,7 +318,26 @@ fn reads_of_an_earlier_leadership_end_in_nothing() {
     assert!(is_coming(&view.entries(index(10), index(101), 300)));
     let (number, _) = view.take_reads()[0];
     view.forget_reads();
-    view.on_read(number, Ok(batch(1, 10, 5, 50)));
+    assert_eq!(view.reads_under_way(), 0);
+    let outcome = view.on_read(number, Ok(batch(1, 10, 5, 50)));
+    assert_eq!(outcome, ReadOutcome::Unwanted);
     assert!(is_coming(&view.entries(index(10), index(101), 300)));
     assert_eq!(view.reads_under_way(), 1);
+}
+
+#[test]
+fn a_disk_that_answers_nothing_owes_few_reads_however_often_leaders_change() {
+    let mut view = applied_view(100);
+    let mut asked = 0;
+    for leadership in 0..20 {
+        for low in 1..10 {
+            let _ = view.entries(index(10 * leadership % 50 + low), index(101), 300);
+        }
+        asked += view.take_reads().len();
+        view.forget_reads();
+    }
+    assert_eq!(asked, 16);
+    // It is noticed though nobody waits any more.
+    view.on_tick(READ_LIMITS.patience_ticks + 1);
+    assert_eq!(view.reads_stalled_since(), Some(0));
 }
