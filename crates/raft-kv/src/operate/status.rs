@@ -93,6 +93,11 @@ impl fmt::Display for Statuses {
                 (None, None) => write!(f, "-")?,
             }
         }
+        for page in self.nodes.iter().filter_map(|node| node.status.as_ref()) {
+            for reason in &page.unfit {
+                write!(f, "\n  node {}: {reason}", page.id)?;
+            }
+        }
         let leader_rows = self
             .nodes
             .iter()

@@ -12,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use raft_tokio::{ConfState, Flow, Health, MetricKind, NodeId, ReplicaStatus};
+use raft_tokio::{ConfState, Flow, Health, MetricKind, NodeId, ReplicaStatus, Unfit};
 use serde::{Deserialize, Serialize};
 
 use crate::replica::{ReplicaBackend, role_name};
@@ -53,6 +53,12 @@ pub struct StatusPage {
     pub progress: Vec<ProgressRow>,
     /// Why the replica has stopped, if it has.
     pub stopped: Option<String>,
+    /// Whether the replica can go on by itself: what `/livez` says.
+    pub live: bool,
+    /// Whether requests to it make sense: what `/readyz` says.
+    pub ready: bool,
+    /// Everything that is wrong, a sentence each; empty if nothing is.
+    pub unfit: Vec<String>,
 }
 
 /// What a leader knows of one member.
@@ -90,6 +96,7 @@ impl From<ReplicaStatus> for StatusPage {
             voters_outgoing,
             ..
         } = &status.conf_state;
+        let health = status.health();
         let progress = status.progress.iter().map(|(id, progress)| ProgressRow {
             id: id.get(),
             matched: progress.matched.get(),
@@ -114,6 +121,9 @@ impl From<ReplicaStatus> for StatusPage {
             voters_outgoing: numbers(voters_outgoing),
             learners: numbers(learners),
             progress: progress.collect(),
+            live: health.is_live(),
+            ready: health.is_ready(),
+            unfit: health.reasons.iter().map(Unfit::to_string).collect(),
             stopped: status.stopped.map(|reason| reason.to_string()),
         }
     }

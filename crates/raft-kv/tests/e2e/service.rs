@@ -9,6 +9,7 @@ use crate::support::{TestCluster, http_page, raw_exchange};
 use redis::aio::MultiplexedConnection;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long a client waits for a reply: longer than a server tries for one.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -381,6 +382,41 @@ async fn the_pages_say_what_a_node_does() {
     assert!(page("/readyz").await.starts_with("HTTP/1.0 200"));
     assert!(page("/metrics").await.contains("\nraft_has_leader 1\n"));
     assert!(page("/nothing").await.starts_with("HTTP/1.0 404"));
+    for node in &statuses.nodes {
+        let page = node.status.as_ref().expect("complete");
+        assert!(page.live && page.ready && page.unfit.is_empty(), "{page:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_pages_say_what_is_wrong_with_a_node() {
+    let mut cluster = TestCluster::start(3).await;
+    cluster.nodes.wait_until_ready().await.unwrap();
+    let http = cluster.nodes.http_addresses()[0];
+    cluster.nodes.kill(1).await;
+    cluster.nodes.kill(2).await;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let alone = loop {
+        let statuses = raft_kv::operate::status::ask(&[http]).await;
+        let page = statuses.nodes[0].status.clone().expect("it lives");
+        if !page.ready {
+            break statuses;
+        }
+        assert!(Instant::now() < deadline, "{page:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let page = alone.nodes[0].status.as_ref().expect("it lives");
+    assert!(page.live, "{page:?}");
+    assert_eq!(page.unfit, ["it knows no leader"]);
+    assert!(alone.to_string().contains("node 1: it knows no leader"));
+    let ready = http_page(http, "/readyz").await;
+    assert!(ready.starts_with("HTTP/1.0 503"), "{ready}");
+    assert!(ready.ends_with("it knows no leader\n"), "{ready}");
+    assert!(http_page(http, "/livez").await.starts_with("HTTP/1.0 200"));
+    let metrics = http_page(http, "/metrics").await;
+    for line in ["raft_live 1", "raft_ready 0", "raft_disk_stalled 0"] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{metrics}");
+    }
 }
 
 #[tokio::test]
