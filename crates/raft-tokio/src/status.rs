@@ -188,8 +188,11 @@ impl Unfit {
     /// What this means.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::Stopped(_) | Self::DiskStalled { .. } => Severity::NotAlive,
-            Self::LogReadsStalled { .. }
+            Self::Stopped(_) => Severity::NotAlive,
+            // A disk that comes back finds everything as it was; a restart would
+            // wait for it too, and lose what only memory has.
+            Self::DiskStalled { .. }
+            | Self::LogReadsStalled { .. }
             | Self::Quarantined { .. }
             | Self::ShuttingDown
             | Self::Removed
@@ -319,11 +322,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_restart_mends_is_not_alive() {
+    fn only_who_has_stopped_is_not_alive() {
         let lag = Duration::from_secs(2);
         let index = LogIndex::new(7);
         let degraded = [Unfit::LogDamaged { index }];
         let not_ready = [
+            Unfit::DiskStalled { lag },
             Unfit::LogReadsStalled { lag },
             Unfit::Quarantined {
                 acknowledged: index,
@@ -336,10 +340,7 @@ mod tests {
             Unfit::ApplyStalled { lag },
             Unfit::Overloaded { entries: 9 },
         ];
-        let not_alive = [
-            Unfit::Stopped(StopReason::Shutdown),
-            Unfit::DiskStalled { lag },
-        ];
+        let not_alive = [Unfit::Stopped(StopReason::Shutdown)];
         let all = degraded.iter().map(|unfit| (unfit, true, true));
         let all = all.chain(not_ready.iter().map(|unfit| (unfit, true, false)));
         let all = all.chain(not_alive.iter().map(|unfit| (unfit, false, false)));

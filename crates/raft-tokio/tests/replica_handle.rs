@@ -302,7 +302,8 @@ async fn a_leader_whose_disk_stalls_hands_over_and_does_not_campaign() {
     new.propose("after").await.unwrap();
     let status = old.wait_for(|status| status.disk_stalled).await.unwrap();
     assert!(status.disk_lag >= Duration::from_secs(1), "{status:?}");
-    assert!(!status.health().is_live());
+    assert!(status.health().is_live());
+    assert!(!status.health().is_ready());
     assert!(
         matches!(status.health().reasons[0], Unfit::DiskStalled { .. }),
         "{:?}",
