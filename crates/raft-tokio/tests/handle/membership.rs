@@ -1,0 +1,122 @@
+//! Servers that come and go.
+
+use std::time::Duration;
+
+use raft_tokio::{ChangeMembershipError, ProposeError, ReadError};
+
+use crate::applied_commands;
+use crate::support::{Address, Cluster, node_id};
+
+#[tokio::test(start_paused = true)]
+async fn a_server_comes_listens_votes_and_goes() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    leader.propose("one").await.unwrap();
+    let four = node_id(4);
+    let joined = cluster.join(4).await;
+    let address = "four:7000".to_owned();
+    let members = leader
+        .add_learner(four, Some(address.clone()))
+        .await
+        .unwrap();
+    assert_eq!(members.learners, [four]);
+    let again = leader.add_learner(four, None).await;
+    assert_eq!(
+        again,
+        Err(ChangeMembershipError::AlreadyMember { id: four })
+    );
+    let members = leader.promote(four).await.unwrap();
+    assert_eq!(members.voters.len(), 4);
+    let again = leader.promote(four).await;
+    assert_eq!(again, Err(ChangeMembershipError::AlreadyVoter { id: four }));
+    assert_eq!(applied_commands(&joined).await, ["one"]);
+    // Everybody knows the address.
+    for id in 1..=3 {
+        assert_eq!(cluster.address(id, four), Address::At(address.clone()));
+    }
+    let members = leader.remove(four).await.unwrap();
+    assert_eq!(members.voters.len(), 3);
+    let again = leader.remove(four).await;
+    assert_eq!(again, Err(ChangeMembershipError::NotMember { id: four }));
+    // It knows, and says so.
+    let status = joined.wait_for(raft_tokio::ReplicaStatus::is_removed).await;
+    assert!(!status.unwrap().health().is_ready());
+    assert_eq!(joined.propose("x").await, Err(ProposeError::NotMember));
+    assert_eq!(joined.query("len").await, Err(ReadError::NotMember));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for id in 1..=3 {
+        assert_eq!(cluster.address(id, four), Address::Forgotten);
+    }
+    leader.propose("two").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_be_reached_gets_no_vote() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let nobody = node_id(4);
+    leader.add_learner(nobody, None).await.unwrap();
+    let refused = leader.promote(nobody).await.unwrap_err();
+    assert!(
+        matches!(refused, ChangeMembershipError::NotCaughtUp { id, .. } if id == nobody),
+        "{refused}"
+    );
+    assert_eq!(leader.status().conf_state.learners, [nobody]);
+    let stranger = leader.promote(node_id(9)).await.unwrap_err();
+    assert_eq!(
+        stranger,
+        ChangeMembershipError::NotMember { id: node_id(9) }
+    );
+    let follower = cluster.follower().await;
+    let refused = follower.promote(nobody).await.unwrap_err();
+    let leader = Some(leader.id());
+    assert_eq!(refused, ChangeMembershipError::NotLeader { leader });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_takes_the_place_of_another_in_one_step() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let old = cluster.follower().await.id();
+    cluster.join(4).await;
+    leader.add_learner(node_id(4), None).await.unwrap();
+    let members = leader.replace(old, node_id(4)).await.unwrap();
+    assert!(!members.is_joint());
+    assert!(members.voters.contains(&node_id(4)));
+    assert!(!members.voters.contains(&old));
+    assert_eq!(members.voters.len(), 3);
+    leader.propose("x").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_whole_cluster_moves_to_other_servers() {
+    let mut cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    leader.propose("kept").await.unwrap();
+    let new = [4, 5, 6].map(node_id);
+    for id in new {
+        cluster.join(id.get()).await;
+    }
+    let members = leader.set_members(&new, &[]).await.unwrap();
+    assert_eq!(members.voters, new);
+    assert!(members.learners.is_empty() && !members.is_joint());
+    // The leader removed itself, so it leads no more.
+    let now = cluster.leader_other_than(leader.id()).await;
+    assert!(new.contains(&now.id()));
+    assert_eq!(applied_commands(&now).await, ["kept"]);
+    let same = now.set_members(&new, &[]).await.unwrap();
+    assert_eq!(same.voters, new);
+    let both = now.set_members(&new, &new[..1]).await.unwrap_err();
+    assert_eq!(both, ChangeMembershipError::VoterAndLearner { id: new[0] });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transfer_by_a_leader_that_is_cut_off_ends() {
+    let cluster = Cluster::start(3).await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    cluster.network().isolate(leader.id());
+    let transfer = leader.transfer_leadership(follower.id());
+    let outcome = tokio::time::timeout(Duration::from_secs(10), transfer).await;
+    assert!(outcome.expect("it ends").is_err());
+}
