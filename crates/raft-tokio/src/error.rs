@@ -201,9 +201,17 @@ pub enum ChangeMembershipError {
         /// The server.
         id: NodeId,
     },
-    /// The address is longer than 65535 bytes. Nothing has changed.
-    #[error("the address of node {id} is too long")]
-    AddressTooLong {
+    /// The address is empty, or longer than 512 bytes. Nothing has changed.
+    #[error("the address of node {id} is empty, or longer than 512 bytes")]
+    BadAddress {
+        /// The server.
+        id: NodeId,
+    },
+    /// The addresses of all members would take more than 64 KiB. Nothing has
+    /// changed. Remove members, or tell each replica by
+    /// [`set_peer`](crate::Raft::set_peer).
+    #[error("there is no room for the address of node {id}: remove members first")]
+    TooManyAddresses {
         /// The server.
         id: NodeId,
     },

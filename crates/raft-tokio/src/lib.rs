@@ -14,6 +14,7 @@
 //! | [`Transport`] | [`TcpTransport`] | [`MemoryNetwork`] |
 //! | [`LogStore`] | [`WalLogStore`] | [`MemoryLogStore`] |
 
+mod address_book;
 mod config;
 mod error;
 mod event_loop;
@@ -35,6 +36,7 @@ mod typed;
 pub use raft_core as core;
 
 // The public interface is:
+pub use address_book::{AddressBook, MalformedAddressBook};
 pub use config::RaftConfig;
 pub use error::{
     ChangeMembershipError, NotTaken, ProposeError, ReadError, StartError, TransferError,

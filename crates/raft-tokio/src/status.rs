@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use raft_core::{ConfState, LogIndex, LostEntries, NodeId, ProgressState, RoleKind, Term};
 
+use crate::address_book::AddressBook;
 use crate::task::StopReason;
 
 /// What a replica is doing.
@@ -35,6 +36,8 @@ pub struct ReplicaStatus {
     pub tail_bytes: u64,
     /// The members.
     pub conf_state: ConfState,
+    /// Where members are reached, as far as the cluster has agreed on it.
+    pub addresses: AddressBook,
     /// The server that leadership is being handed to, on the leader.
     pub transferee: Option<NodeId>,
     /// What the leader knows of everybody; empty on other roles.
@@ -237,6 +240,7 @@ impl ReplicaStatus {
             tail_entries: 0,
             tail_bytes: 0,
             conf_state: ConfState::default(),
+            addresses: AddressBook::default(),
             transferee: None,
             progress: Vec::new(),
             leader_changes: 0,

@@ -3,29 +3,23 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_tokio::transport::TransportError;
 use raft_tokio::{
-    BoxError, ConfChange, ConfChangeType, LogIndex, NodeId, Raft, RaftConfig, SnapshotJob,
-    SnapshotReader, StateMachine, StopReason, TcpTransport, TcpTransportConfig, WalLogStore,
-    WalLogStoreOptions,
+    BoxError, ConfChange, ConfChangeType, LogIndex, Raft, RaftConfig, SnapshotJob, SnapshotReader,
+    StateMachine, StopReason, WalLogStore, WalLogStoreOptions,
 };
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-const CLUSTER: u128 = 0xc1_u128 << 64 | 0x5a;
+mod on_disk;
+
+use on_disk::{CLUSTER, Servers, node_id, snapshot_files};
+
 /// Nothing here takes this long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 const BLOCK_BYTES: usize = 64 << 10;
-
-fn node_id(number: u64) -> NodeId {
-    NodeId::new(number).unwrap()
-}
 
 /// Holds whoever comes, until it is opened.
 #[derive(Clone, Debug, Default)]
@@ -114,26 +108,14 @@ impl StateMachine for Blocks {
 
 /// Two servers, of which the first is a cluster alone at first.
 struct Pair {
-    folder: TempDir,
-    addresses: Vec<(NodeId, SocketAddr)>,
+    servers: Servers,
 }
 
 impl Pair {
     fn new() -> Self {
-        let listeners: Vec<TcpListener> = (0..2)
-            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
-            .collect();
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.local_addr().unwrap());
         Self {
-            addresses: (1..).map(node_id).zip(addresses).collect(),
-            folder: tempfile::tempdir().unwrap(),
+            servers: Servers::new(2),
         }
-    }
-
-    fn folder(&self, id: u64) -> PathBuf {
-        self.folder.path().join(id.to_string())
     }
 
     async fn start(&self, id: u64, machine: Blocks) -> Raft {
@@ -152,32 +134,9 @@ impl Pair {
             snapshot_keep_entries: 0,
             ..RaftConfig::new(node_id(id), voters)
         };
-        let options = WalLogStoreOptions::new(CLUSTER, node_id(id));
-        let log = WalLogStore::open(&self.folder(id), options)?;
-        let listen = self.addresses[usize::try_from(id)? - 1].1;
-        let transport = self.listen(node_id(id), listen).await?;
+        let log = self.servers.log(id)?;
+        let transport = self.servers.listen(id, &log).await;
         Ok(Raft::start(config, machine, log, transport).await?)
-    }
-
-    /// An earlier self may need a moment to let go of the port.
-    async fn listen(&self, id: NodeId, listen: SocketAddr) -> Result<TcpTransport, TransportError> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let named = self
-                .addresses
-                .iter()
-                .map(|(id, address)| (*id, address.to_string()));
-            let config = TcpTransportConfig {
-                peers: named.collect(),
-                ..TcpTransportConfig::new(id, CLUSTER, 1, listen)
-            };
-            match TcpTransport::bind(config).await {
-                Err(TransportError::AddressInUse { .. }) if Instant::now() < deadline => {
-                    sleep(Duration::from_millis(5)).await;
-                }
-                bound => return bound,
-            }
-        }
     }
 
     /// The first server with so many blocks, of which there is a snapshot.
@@ -221,18 +180,6 @@ async fn count_of(raft: &Raft) -> u64 {
         }
         sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// The files of a server's snapshots with this ending, oldest first.
-fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
-    let folder = folder.join("snapshots").join(format!("{:016x}", 0));
-    let mut files: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.to_string_lossy().ends_with(ending))
-        .collect();
-    files.sort();
-    files
 }
 
 /// The memory of this process, in bytes: now (`VmRSS`), or at most (`VmHWM`).
@@ -308,11 +255,7 @@ async fn commands_are_applied_while_a_snapshot_is_built() {
 async fn a_snapshot_that_went_bad_on_the_leaders_disk_is_made_anew() {
     let pair = Pair::new();
     let leader = pair.leader_with(40).await;
-    let file = files(&pair.folder(1), ".snap").pop().unwrap();
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    pair.servers.damage_newest_snapshot(1);
 
     let damaged = leader.status().snapshot_index;
     let follower = pair.follower_of(&leader).await;
@@ -328,11 +271,7 @@ async fn a_bad_snapshot_is_not_started_from() {
     let leader = pair.leader_with(4).await;
     leader.shutdown().await;
     drop(leader);
-    let file = files(&pair.folder(1), ".snap").pop().unwrap();
-    let mut bytes = fs::read(&file).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    fs::write(&file, bytes).unwrap();
+    pair.servers.damage_newest_snapshot(1);
     let refused = pair.try_start(1, Blocks::new()).await.unwrap_err();
     assert!(refused.to_string().contains("snapshot"), "{refused}");
 }
@@ -343,8 +282,7 @@ async fn what_a_crash_left_of_snapshots_is_removed_and_the_rest_is_there() {
     let leader = pair.leader_with(4).await;
     leader.shutdown().await;
     drop(leader);
-    let folder = pair.folder(1);
-    let whole = files(&folder, ".snap").pop().unwrap();
+    let whole = pair.servers.snapshot_files(1, ".snap").pop().unwrap();
     // One that was being written, and one that the log was not told of.
     let half = whole.with_extension("snap.tmp");
     fs::copy(&whole, &half).unwrap();
@@ -361,7 +299,7 @@ async fn what_a_crash_left_of_snapshots_is_removed_and_the_rest_is_there() {
     }
     leader.shutdown().await;
     drop(leader);
-    assert_eq!(files(&folder, "").len(), 2, "two are kept");
+    assert_eq!(pair.servers.snapshot_files(1, "").len(), 2, "two are kept");
 }
 
 /// A machine that cannot read what it wrote.
@@ -396,7 +334,7 @@ async fn a_snapshot_whose_job_fails_leaves_nothing() {
         .map(drop)
         .unwrap_err();
     assert!(refused.to_string().contains("more than that"), "{refused}");
-    assert!(files(folder.path(), "").is_empty());
+    assert!(snapshot_files(folder.path(), "").is_empty());
 }
 
 #[tokio::test]

@@ -4,20 +4,20 @@
 #![cfg(feature = "serde")]
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use raft_tokio::transport::TransportError;
 use raft_tokio::{
-    ConfChange, ConfChangeType, NodeId, RaftConfig, SerdeMachine, TcpTransport, TcpTransportConfig,
-    TypedRaft, WalLogStore, WalLogStoreOptions,
+    ConfChange, ConfChangeType, RaftConfig, SerdeMachine, TypedRaft, WalLogStore,
+    WalLogStoreOptions,
 };
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
-const CLUSTER: u128 = 0xc1_u128 << 64 | 0xb;
+mod on_disk;
+
+use on_disk::{CLUSTER, Servers, node_id};
+
 /// Nothing here takes this long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -42,58 +42,17 @@ impl SerdeMachine for Book {
 
 type Replica = TypedRaft<Book>;
 
-fn node_id(number: u64) -> NodeId {
-    NodeId::new(number).unwrap()
-}
-
 struct Cluster {
-    folder: TempDir,
-    addresses: Vec<(NodeId, SocketAddr)>,
+    servers: Servers,
     snapshot_entries: u64,
 }
 
 impl Cluster {
     /// Room for this many servers; none runs yet.
-    fn of(servers: u64, snapshot_entries: u64) -> Self {
-        let listeners: Vec<TcpListener> = (0..servers)
-            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap())
-            .collect();
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.local_addr().unwrap());
+    fn of(servers: usize, snapshot_entries: u64) -> Self {
         Self {
-            addresses: (1..).map(node_id).zip(addresses).collect(),
-            folder: tempfile::tempdir().unwrap(),
+            servers: Servers::new(servers),
             snapshot_entries,
-        }
-    }
-
-    fn log(&self, id: u64) -> WalLogStore {
-        let folder = self.folder.path().join(id.to_string());
-        WalLogStore::open(&folder, WalLogStoreOptions::new(CLUSTER, node_id(id))).unwrap()
-    }
-
-    /// Listens where `id` is expected. Its earlier self may need a moment to let
-    /// go of the port.
-    async fn listen(&self, id: u64, log: &WalLogStore) -> TcpTransport {
-        let listen = self.addresses[usize::try_from(id).unwrap() - 1].1;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let named = self
-                .addresses
-                .iter()
-                .map(|(id, address)| (*id, address.to_string()));
-            let config = TcpTransportConfig {
-                peers: named.collect(),
-                ..TcpTransportConfig::of(log, listen)
-            };
-            match TcpTransport::bind(config).await {
-                Ok(transport) => return transport,
-                Err(TransportError::AddressInUse { .. }) if Instant::now() < deadline => {
-                    sleep(Duration::from_millis(5)).await;
-                }
-                Err(error) => panic!("{error}"),
-            }
         }
     }
 
@@ -107,8 +66,8 @@ impl Cluster {
             snapshot_keep_entries: 10,
             ..RaftConfig::new(node_id(id), voters.into_iter().map(node_id).collect())
         };
-        let log = self.log(id);
-        let transport = self.listen(id, &log).await;
+        let log = self.servers.log(id).unwrap();
+        let transport = self.servers.listen(id, &log).await;
         TypedRaft::start(config, Book::default(), log, transport)
             .await
             .unwrap()
@@ -324,7 +283,7 @@ async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
         .await
         .expect("it stops");
     drop(wiped);
-    std::fs::remove_dir_all(cluster.folder.path().join("3")).unwrap();
+    std::fs::remove_dir_all(cluster.servers.folder(3)).unwrap();
 
     let wiped = cluster.start(3).await;
     for number in 100..110 {
@@ -350,11 +309,11 @@ async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
 #[tokio::test]
 async fn a_folder_in_use_or_of_another_server_is_refused() {
     let cluster = Cluster::of(3, 0);
-    let folder = cluster.folder.path().join("1");
+    let folder = cluster.servers.folder(1);
     let open = |cluster_id, id| {
         WalLogStore::open(&folder, WalLogStoreOptions::new(cluster_id, node_id(id)))
     };
-    let in_use = cluster.log(1);
+    let in_use = cluster.servers.log(1).unwrap();
     assert!(open(CLUSTER, 1).is_err());
     drop(in_use);
     for (cluster_id, id) in [(CLUSTER, 2), (CLUSTER + 1, 1)] {

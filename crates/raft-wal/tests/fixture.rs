@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use raft_core::{Entry, EntryType, LogIndex};
-use raft_wal::{Dump, DumpRecord, Recovered, Wal, WalOptions};
+use raft_wal::{Dump, DumpRecord, Recovered, SnapshotStore, Wal, WalOptions};
 
 mod common;
 
@@ -72,6 +72,21 @@ fn a_log_of_version_1_can_be_read_and_written_on() {
         assert_is_the_fixture(recovered);
         wal.close().expect("the log closes");
     }
+}
+
+#[test]
+fn a_snapshot_of_version_1_can_be_read() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1");
+    let folder = tempfile::tempdir().expect("a folder");
+    copy(&fixture, folder.path());
+    let store = SnapshotStore::open(folder.path(), identity(3), 0, 2).expect("the store opens");
+    let latest = store.latest().expect("readable");
+    assert!(latest.damaged.is_empty(), "{:?}", latest.damaged);
+    let stored = latest.stored.expect("one is there");
+    assert_eq!(stored.metadata, snapshot(2, 4));
+    assert!(stored.note.is_empty());
+    let loaded = store.load(id(2, 4)).expect("readable");
+    assert_eq!(loaded.data, "written by version 1");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use raft_wal::sim::{Fault, SimDisk, Survivors};
 use raft_wal::{SnapshotError, SnapshotPart, SnapshotStore};
 
@@ -31,6 +32,47 @@ fn files(disk: &SimDisk) -> Vec<PathBuf> {
         .collect()
 }
 
+/// A store with snapshots at index 1 and 2.
+fn with_two(disk: &SimDisk) -> SnapshotStore<SimDisk> {
+    let store = open(disk);
+    for (index, seed) in [(1, 1), (2, 2)] {
+        store
+            .save(&snapshot(1, index), &data(seed, 100))
+            .expect("stored");
+    }
+    store
+}
+
+/// Cuts the power at each call of `attempt` on a disk with a snapshot at index 1,
+/// and lets `check` look at what a restart finds, and at whether the attempt had
+/// succeeded. Says how many cuts that were.
+fn at_every_power_cut(
+    attempt: impl Fn(&SnapshotStore<SimDisk>) -> Result<(), SnapshotError>,
+    check: impl Fn(&SimDisk, bool),
+) -> usize {
+    for cut in 0.. {
+        for survivors in [
+            Survivors::None,
+            Survivors::All,
+            Survivors::Chosen(1),
+            Survivors::Chosen(2),
+        ] {
+            let disk = SimDisk::new();
+            let store = open(&disk);
+            store.save(&snapshot(1, 1), &data(1, 5000)).expect("stored");
+            disk.fail_at(disk.calls().len() + cut, Fault::PowerCut);
+            let has_succeeded = attempt(&store).is_ok();
+            if !disk.is_off() {
+                assert!(has_succeeded);
+                return cut;
+            }
+            disk.crash(survivors);
+            check(&disk, has_succeeded);
+        }
+    }
+    unreachable!("an attempt ends")
+}
+
 #[test]
 fn the_newest_snapshots_are_kept_and_come_back_whole() {
     let disk = SimDisk::new();
@@ -57,7 +99,9 @@ fn a_stream_in_pieces_is_the_same_as_bytes_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let store = SnapshotStore::open(folder.path(), identity(1), 5, 1).expect("the store opens");
     let whole = data(3, 3_000_000);
-    let mut writer = store.writer(&snapshot(7, 70)).expect("begun");
+    let mut writer = store
+        .writer(&snapshot(7, 70), &Bytes::new())
+        .expect("begun");
     for piece in whole.chunks(77_777) {
         writer.write_all(piece).expect("written");
     }
@@ -76,7 +120,7 @@ fn a_stream_in_pieces_is_the_same_as_bytes_at_once() {
 fn a_snapshot_that_is_given_up_leaves_nothing() {
     let disk = SimDisk::new();
     let store = open(&disk);
-    let mut writer = store.writer(&snapshot(1, 1)).expect("begun");
+    let mut writer = store.writer(&snapshot(1, 1), &Bytes::new()).expect("begun");
     writer.write_all(&data(0, 1 << 20)).expect("written");
     drop(writer);
     assert!(files(&disk).is_empty());
@@ -84,39 +128,23 @@ fn a_snapshot_that_is_given_up_leaves_nothing() {
 
 #[test]
 fn a_power_cut_at_any_call_keeps_the_old_snapshot_or_the_new_one() {
-    let mut cuts = 0;
-    for cut in 0.. {
-        for survivors in [
-            Survivors::None,
-            Survivors::All,
-            Survivors::Chosen(1),
-            Survivors::Chosen(2),
-        ] {
-            let disk = SimDisk::new();
-            let store = open(&disk);
-            store.save(&snapshot(1, 1), &data(1, 5000)).expect("stored");
-            let before = disk.calls().len();
-            disk.fail_at(before + cut, Fault::PowerCut);
-            let saved = store.save(&snapshot(1, 2), &data(2, 5000));
-            if !disk.is_off() {
-                assert!(cuts >= 4 * 5, "{cuts} cuts");
-                return;
-            }
-            cuts += 1;
-            disk.crash(survivors);
-            let store = open(&disk);
+    let cuts = at_every_power_cut(
+        |store| store.save(&snapshot(1, 2), &data(2, 5000)).map(drop),
+        |disk, is_saved| {
+            let store = open(disk);
             let latest = store.latest().expect("readable");
-            assert!(latest.damaged.is_empty(), "cut {cut}, {survivors:?}");
+            assert!(latest.damaged.is_empty());
             let latest = latest.stored.expect("one is there");
-            if saved.is_ok() {
+            if is_saved {
                 assert_eq!(latest.metadata, snapshot(1, 2));
             }
             let seed = u8::try_from(latest.metadata.index.get()).expect("1 or 2");
             let loaded = store.load(latest.metadata.id()).expect("readable");
             assert_eq!(loaded.data, data(seed, 5000));
-            assert!(!files(&disk).iter().any(|path| path.ends_with("tmp")));
-        }
-    }
+            assert!(!files(disk).iter().any(|path| path.ends_with("tmp")));
+        },
+    );
+    assert!(cuts >= 5, "{cuts} cuts");
 }
 
 #[test]
@@ -145,9 +173,7 @@ fn a_failed_call_is_told_and_loses_no_older_snapshot() {
 #[test]
 fn a_flipped_bit_anywhere_falls_back_to_the_older_snapshot() {
     let disk = SimDisk::new();
-    let store = open(&disk);
-    store.save(&snapshot(1, 1), &data(1, 100)).expect("stored");
-    store.save(&snapshot(1, 2), &data(2, 100)).expect("stored");
+    let store = with_two(&disk);
     let path = files(&disk).pop().expect("the newer one");
     let bytes = disk.read(&path).expect("its bytes");
     for bit in 0..bytes.len() * 8 {
@@ -178,9 +204,7 @@ fn a_flipped_bit_anywhere_falls_back_to_the_older_snapshot() {
 #[test]
 fn a_damaged_snapshot_never_pushes_a_good_one_out() {
     let disk = SimDisk::new();
-    let store = open(&disk);
-    store.save(&snapshot(1, 1), &data(1, 100)).expect("stored");
-    store.save(&snapshot(1, 2), &data(2, 100)).expect("stored");
+    let store = with_two(&disk);
     let path = files(&disk).pop().expect("the newer one");
     disk.put(&path, b"torn");
     store.save(&snapshot(1, 3), &data(3, 100)).expect("stored");
@@ -188,6 +212,41 @@ fn a_damaged_snapshot_never_pushes_a_good_one_out() {
         store.load(id(1, 1)).expect("still there").data,
         data(1, 100)
     );
+}
+
+#[test]
+fn a_note_comes_back_before_the_data_is_read() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let note = Bytes::from_static(b"what its owner wants to know");
+    let writer = store.writer(&snapshot(1, 1), &note).expect("begun");
+    assert_eq!(writer.finish().expect("stored").note, note);
+    let (bytes, crc32c) = (1000, crc32c::crc32c(&data(1, 1000)));
+    let mut part = store
+        .resume(&snapshot(2, 9), &note, bytes, crc32c)
+        .expect("begun");
+    part.append(&data(1, 1000)).expect("taken");
+    part.finish().expect("stored");
+    disk.crash(Survivors::None);
+    let store = open(&disk);
+    for id in [id(1, 1), id(2, 9)] {
+        let reader = store.open_data(id).expect("readable");
+        assert_eq!(reader.stored().note, note);
+    }
+
+    // A part with another note is another snapshot's.
+    let resume = |note| store.resume(&snapshot(3, 10), note, bytes, crc32c);
+    let mut part = resume(&note).expect("begun");
+    part.append(b"some").expect("taken");
+    drop(part);
+    assert_eq!(resume(&note).expect("gone on with").data_bytes(), 4);
+    assert_eq!(resume(&Bytes::new()).expect("begun anew").data_bytes(), 0);
+
+    let note = Bytes::from(vec![0; (256 << 10) + 1]);
+    assert!(matches!(
+        store.writer(&snapshot(3, 10), &note),
+        Err(SnapshotError::HeaderTooLong { .. })
+    ));
 }
 
 #[test]
@@ -210,7 +269,7 @@ fn a_snapshot_of_another_node_is_refused_by_name() {
 fn resume(store: &SnapshotStore<SimDisk>, data: &[u8]) -> SnapshotPart<SimDisk> {
     let bytes = u64::try_from(data.len()).expect("short");
     store
-        .resume(&snapshot(2, 9), bytes, crc32c::crc32c(data))
+        .resume(&snapshot(2, 9), &Bytes::new(), bytes, crc32c::crc32c(data))
         .expect("begun")
 }
 
@@ -237,45 +296,28 @@ fn what_has_arrived_of_a_snapshot_survives_a_restart_and_is_gone_on_with() {
 
 #[test]
 fn a_power_cut_while_a_snapshot_arrives_leaves_none_or_a_whole_one() {
-    let whole = data(1, 5000);
-    for cut in 0.. {
-        for survivors in [
-            Survivors::None,
-            Survivors::All,
-            Survivors::Chosen(1),
-            Survivors::Chosen(2),
-        ] {
-            let disk = SimDisk::new();
-            let store = open(&disk);
-            store.save(&snapshot(1, 1), &data(7, 100)).expect("stored");
-            let before = disk.calls().len();
-            disk.fail_at(before + cut, Fault::PowerCut);
-            let attempt = |store: &SnapshotStore<SimDisk>| {
-                let mut part = store.resume(&snapshot(2, 9), 5000, crc32c::crc32c(&whole))?;
-                let from = usize::try_from(part.data_bytes()).expect("short");
-                for piece in whole[from..].chunks(2000) {
-                    part.append(piece)?;
-                }
-                part.finish()
-            };
-            let arrived = attempt(&store).is_ok();
-            if !disk.is_off() {
-                assert!(arrived && cut >= 6, "{cut} cuts");
-                return;
-            }
-            disk.crash(survivors);
-            let store = open(&disk);
-            if arrived {
-                assert_eq!(store.load(id(2, 9)).expect("whole").data, whole);
-            }
-            assert_eq!(store.load(id(1, 1)).expect("whole").data, data(7, 100));
-            // What the cut left may be wrong. Then the checksum says so, and the
-            // attempt after that begins anew.
-            let healed = attempt(&store).is_ok() || attempt(&store).is_ok();
-            assert!(healed, "cut {cut}, {survivors:?}");
+    let whole = data(7, 5000);
+    let attempt = |store: &SnapshotStore<SimDisk>| {
+        let (bytes, crc32c) = (5000, crc32c::crc32c(&whole));
+        let mut part = store.resume(&snapshot(2, 9), &Bytes::new(), bytes, crc32c)?;
+        let from = usize::try_from(part.data_bytes()).expect("short");
+        for piece in whole[from..].chunks(2000) {
+            part.append(piece)?;
+        }
+        part.finish().map(drop)
+    };
+    let cuts = at_every_power_cut(attempt, |disk, has_arrived| {
+        let store = open(disk);
+        if has_arrived {
             assert_eq!(store.load(id(2, 9)).expect("whole").data, whole);
         }
-    }
+        assert_eq!(store.load(id(1, 1)).expect("whole").data, data(1, 5000));
+        // What the cut left may be wrong. Then the checksum says so, and the
+        // attempt after that begins anew.
+        assert!(attempt(&store).is_ok() || attempt(&store).is_ok());
+        assert_eq!(store.load(id(2, 9)).expect("whole").data, whole);
+    });
+    assert!(cuts >= 6, "{cuts} cuts");
 }
 
 #[test]
@@ -349,7 +391,9 @@ fn the_log_decides_which_snapshots_may_go() {
     let disk = SimDisk::new();
     let store = open(&disk);
     let finish = |index| {
-        let writer = store.writer(&snapshot(1, index)).expect("begun");
+        let writer = store
+            .writer(&snapshot(1, index), &Bytes::new())
+            .expect("begun");
         writer.finish().expect("stored");
     };
     // Many may come before the log refers to one of them.

@@ -92,7 +92,14 @@ fn forged(choices: &mut Choices<'_>) -> Vec<u8> {
     let mut state = Vec::new();
     members(choices, &mut state);
     let mut out = b"RaftSNAP".to_vec();
-    out.put_u32_le(u32::from(choices.mostly_byte(1, 3)));
+    let version = choices.mostly_byte(2, 4);
+    out.put_u32_le(u32::from(version));
+    if version != 1 {
+        let note = choices.bytes();
+        let note_bytes = u64::try_from(note.len()).expect("a note is short");
+        state.put_u32_le(u32::try_from(choices.mostly(note_bytes)).unwrap_or(u32::MAX));
+        state.put_slice(&note);
+    }
     let header_bytes = u64::try_from(68 + state.len()).expect("a header is short");
     let header_bytes = choices.mostly(header_bytes);
     out.put_u32_le(u32::try_from(header_bytes).unwrap_or(u32::MAX));

@@ -12,13 +12,12 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use raft_core::{
-    ApplyReceipt, ConfState, Entries, EntryId, EntryType, LogIndex, Snapshot, SnapshotMetadata,
-};
+use raft_core::{ApplyReceipt, Entries, EntryId, EntryType, LogIndex, Snapshot, SnapshotMetadata};
 use raft_wire::frame::ResponseOutcome;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
+use super::configuration::Configuration;
 use super::propose::Applied;
 use super::reports::{Reports, Wanted};
 use super::request::{Event, PendingRead, Waiter};
@@ -36,11 +35,11 @@ pub(super) enum ApplyWork {
         entries: Entries,
         waiters: CommittedWaiters,
         receipt: Option<ApplyReceipt>,
-        /// Configurations that came into effect, each with its entry.
-        conf_states: Vec<(LogIndex, ConfState)>,
+        /// The configuration behind them, if they change it.
+        configuration: Option<Configuration>,
     },
     /// Begin anew from this.
-    Restore(Snapshot),
+    Restore(Snapshot, Configuration),
     /// Answer these.
     Reads(Vec<PendingRead>),
     /// Build a snapshot.
@@ -57,7 +56,7 @@ pub(super) struct AppliedBatch {
 pub(super) struct ApplyTask<M> {
     machine: M,
     applied: EntryId,
-    conf_state: ConfState,
+    configuration: Configuration,
     events: mpsc::UnboundedSender<Event>,
     reports: Reports,
     /// Replies for callers behind other replicas, until the batch is applied: a
@@ -77,22 +76,24 @@ pub(super) async fn run<M: StateMachine>(
     let events = task.events.clone();
     while let Some(work) = queue.recv().await {
         let result = match work {
-            ApplyWork::Restore(snapshot) => match task.restore(snapshot).await {
-                Ok(restored) => {
-                    task = restored;
-                    Ok(())
+            ApplyWork::Restore(snapshot, configuration) => {
+                match task.restore(snapshot, configuration).await {
+                    Ok(restored) => {
+                        task = restored;
+                        Ok(())
+                    }
+                    Err(failure) => {
+                        let _ = events.send(Event::StateMachineFailed(failure));
+                        return;
+                    }
                 }
-                Err(failure) => {
-                    let _ = events.send(Event::StateMachineFailed(failure));
-                    return;
-                }
-            },
+            }
             ApplyWork::Entries {
                 entries,
                 waiters,
                 receipt,
-                conf_states,
-            } => caught(|| task.apply_batch(&entries, waiters, receipt, conf_states)),
+                configuration,
+            } => caught(|| task.apply_batch(&entries, waiters, receipt, configuration)),
             ApplyWork::Reads(reads) => caught(|| task.answer(reads)),
             ApplyWork::Snapshot => caught(|| task.snapshot()),
         };
@@ -143,7 +144,7 @@ impl<M: StateMachine> ApplyTask<M> {
     pub(super) fn new(
         machine: M,
         applied: EntryId,
-        conf_state: ConfState,
+        configuration: Configuration,
         events: mpsc::UnboundedSender<Event>,
         reports: Reports,
         workers: TaskTracker,
@@ -152,7 +153,7 @@ impl<M: StateMachine> ApplyTask<M> {
         Self {
             machine,
             applied,
-            conf_state,
+            configuration,
             events,
             reports,
             remote_replies: Vec::new(),
@@ -166,23 +167,27 @@ impl<M: StateMachine> ApplyTask<M> {
         entries: &Entries,
         mut waiters: CommittedWaiters,
         receipt: Option<ApplyReceipt>,
-        conf_states: Vec<(LogIndex, ConfState)>,
+        configuration: Option<Configuration>,
     ) {
         self.apply(entries, &mut waiters);
-        if let Some((_, conf_state)) = conf_states.into_iter().next_back() {
-            self.conf_state = conf_state;
+        if let Some(configuration) = configuration {
+            self.configuration = configuration;
         }
         self.report(receipt);
     }
 
-    async fn restore(mut self, snapshot: Snapshot) -> Result<Self, String> {
-        let metadata = snapshot.metadata.clone();
+    async fn restore(
+        mut self,
+        snapshot: Snapshot,
+        configuration: Configuration,
+    ) -> Result<Self, String> {
+        let id = snapshot.metadata.id();
         let storage = self.snapshots.storage().clone();
         self.machine = restore(self.machine, snapshot, storage)
             .await
             .map_err(|error| format!("it cannot read a snapshot: {error}"))?;
-        self.applied = metadata.id();
-        self.conf_state = metadata.conf_state;
+        self.applied = id;
+        self.configuration = configuration;
         self.report(None);
         Ok(self)
     }
@@ -258,15 +263,16 @@ impl<M: StateMachine> ApplyTask<M> {
         let metadata = SnapshotMetadata {
             index: self.applied.index,
             term: self.applied.term,
-            conf_state: self.conf_state.clone(),
+            conf_state: self.configuration.conf_state.clone(),
         };
+        let addresses = self.configuration.addresses.clone();
         let job = self.machine.snapshot();
         let events = self.events.clone();
         let snapshots = self.snapshots.clone();
         self.workers.spawn_blocking(move || {
             snapshots.protect(metadata.id());
             let storage = snapshots.storage().as_ref();
-            let build = AssertUnwindSafe(|| build(storage, metadata, job));
+            let build = AssertUnwindSafe(|| build(storage, metadata, &addresses, job));
             let built = std::panic::catch_unwind(build)
                 .unwrap_or_else(|panic| Err(panic_text(panic.as_ref()).into()));
             let _ = events.send(Event::SnapshotBuilt(built));

@@ -354,6 +354,9 @@ impl Raft {
     }
 
     /// Tells the transport where `id` is reached from now on; `None` forgets it.
+    /// Only this replica's: it holds until the cluster agrees on another address
+    /// ([`move_member`](Self::move_member)), or the replica restarts. It needs no
+    /// leader, so it also helps where addresses are wrong and none can be elected.
     ///
     /// ```no_run
     /// # async fn example(raft: raft_tokio::Raft, two: raft_tokio::NodeId) -> Result<(), raft_tokio::Stopped> {

@@ -62,8 +62,9 @@ impl Raft {
     }
 
     /// Adds a server that gets the log and has no vote. Its address, in whatever
-    /// form the transport understands, travels with the change, so that every
-    /// replica can reach it. Only on the leader.
+    /// form the transport understands, travels with the change and is in every
+    /// later snapshot, so that every replica can reach it, those that join after it
+    /// too. Only on the leader.
     ///
     /// ```no_run
     /// # async fn example(raft: raft_tokio::Raft, four: raft_tokio::NodeId)
@@ -75,7 +76,9 @@ impl Raft {
     /// ```
     ///
     /// # Errors
-    /// [`ChangeMembershipError::AlreadyMember`], or as for
+    /// [`ChangeMembershipError::AlreadyMember`],
+    /// [`ChangeMembershipError::BadAddress`],
+    /// [`ChangeMembershipError::TooManyAddresses`], or as for
     /// [`change_membership`](Self::change_membership).
     ///
     /// # Cancel safety
@@ -86,6 +89,38 @@ impl Raft {
         address: Option<String>,
     ) -> Result<ConfState, ChangeMembershipError> {
         self.reach(MembershipGoal::AddLearner { id, address }).await
+    }
+
+    /// Has a member reached at another address: every replica, and those that join
+    /// later, try that from now on. Also for a member that the cluster began with,
+    /// of which only the settings of each replica said where it is. Only on the
+    /// leader.
+    ///
+    /// What the cluster agrees on in this way, or by
+    /// [`add_learner`](Self::add_learner), wins over what a replica is told at its
+    /// start.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft, two: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
+    /// raft.move_member(two, "10.0.1.2:7000".to_owned()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ChangeMembershipError::NotMember`],
+    /// [`ChangeMembershipError::BadAddress`],
+    /// [`ChangeMembershipError::TooManyAddresses`], or as for
+    /// [`change_membership`](Self::change_membership).
+    ///
+    /// # Cancel safety
+    /// As for [`change_membership`](Self::change_membership).
+    pub async fn move_member(
+        &self,
+        id: NodeId,
+        address: String,
+    ) -> Result<ConfState, ChangeMembershipError> {
+        self.reach(MembershipGoal::Move { id, address }).await
     }
 
     /// Waits until a learner has caught up, and gives it a vote. Only on the

@@ -5,10 +5,9 @@
 //! the configuration, not by the core, which would make nothing of it in
 //! silence.
 //!
-//! Addresses travel in the context of the change that adds a server, so every
-//! replica learns them with the entry. They are as durable as the entry: a
-//! replica that gets a snapshot instead, or restarts from one, has to know the
-//! addresses of older members from its own settings.
+//! Addresses travel in the context of the change that adds a server, or moves it,
+//! so every replica learns them with the entry, and whoever gets a snapshot instead
+//! with that (`configuration.rs`).
 //!
 //! - Owns: nothing.
 //! - Source: thesis §4.2 to §4.4.
@@ -19,6 +18,7 @@ use raft_core::{
     NodeId,
 };
 
+use crate::address_book::{AddressBook, NotListed};
 use crate::error::ChangeMembershipError;
 
 /// What a user wants of the members.
@@ -26,6 +26,8 @@ use crate::error::ChangeMembershipError;
 pub(super) enum MembershipGoal {
     /// Exactly this change.
     Change(ConfChange),
+    /// A member is reached at the address from now on.
+    Move { id: NodeId, address: String },
     /// A server listens, and is reached at the address.
     AddLearner { id: NodeId, address: Option<String> },
     /// Those of these that are no members listen.
@@ -46,6 +48,7 @@ pub(super) enum MembershipGoal {
 /// The change to propose; `None` if the goal is reached.
 pub(super) fn plan(
     now: &Membership,
+    addresses: &AddressBook,
     goal: MembershipGoal,
 ) -> Result<Option<ConfChange>, ChangeMembershipError> {
     if let MembershipGoal::Change(change) = goal {
@@ -65,8 +68,7 @@ pub(super) fn plan(
         MembershipGoal::AddLearner { id, address } => {
             let mut change = ConfChange::single(ConfChangeType::AddLearnerNode, id);
             if let Some(address) = address {
-                change.context = encode_address(id, &address)
-                    .ok_or(ChangeMembershipError::AddressTooLong { id })?;
+                change.context = context(addresses, id, &address)?;
             }
             Ok(Some(change))
         }
@@ -79,7 +81,8 @@ pub(super) fn plan(
         MembershipGoal::Promote { id } if votes(id) => {
             Err(ChangeMembershipError::AlreadyVoter { id })
         }
-        MembershipGoal::Promote { id }
+        MembershipGoal::Move { id, .. }
+        | MembershipGoal::Promote { id }
         | MembershipGoal::Remove { id }
         | MembershipGoal::Replace { old: id, .. }
         | MembershipGoal::Replace { new: id, .. }
@@ -87,6 +90,11 @@ pub(super) fn plan(
         {
             Err(ChangeMembershipError::NotMember { id })
         }
+        MembershipGoal::Move { id, address } if addresses.get(id) == Some(&address) => Ok(None),
+        MembershipGoal::Move { id, address } => Ok(Some(ConfChange {
+            context: context(addresses, id, &address)?,
+            ..ConfChange::single(ConfChangeType::UpdateNode, id)
+        })),
         MembershipGoal::Promote { id } => single(ConfChangeType::AddNode, id),
         MembershipGoal::Remove { id } => single(ConfChangeType::RemoveNode, id),
         MembershipGoal::Replace { new, .. } if !now.contains(new) => {
@@ -146,14 +154,27 @@ fn several(changes: impl IntoIterator<Item = ConfChangeSingle>) -> Option<ConfCh
 /// What tells our contexts from those of users.
 const ADDRESS_MARK: &[u8] = b"raft-tokio address\0";
 
-fn encode_address(id: NodeId, address: &str) -> Option<Bytes> {
-    let len = u16::try_from(address.len()).ok()?;
+/// The context of a change that says where a member is reached.
+fn context(
+    addresses: &AddressBook,
+    id: NodeId,
+    address: &str,
+) -> Result<Bytes, ChangeMembershipError> {
+    match addresses.clone().set(id, address) {
+        Ok(()) => Ok(encode_address(id, address)),
+        Err(NotListed::Address) => Err(ChangeMembershipError::BadAddress { id }),
+        Err(NotListed::Full) => Err(ChangeMembershipError::TooManyAddresses { id }),
+    }
+}
+
+pub(super) fn encode_address(id: NodeId, address: &str) -> Bytes {
+    let len = u16::try_from(address.len()).unwrap_or(u16::MAX);
     let mut out = BytesMut::with_capacity(ADDRESS_MARK.len() + 10 + address.len());
     out.put_slice(ADDRESS_MARK);
     out.put_u64_le(id.get());
     out.put_u16_le(len);
     out.put_slice(address.as_bytes());
-    Some(out.freeze())
+    out.freeze()
 }
 
 /// The server and the address in a change's context, if it has one.
@@ -191,7 +212,7 @@ mod tests {
 
     fn after(goal: MembershipGoal) -> ConfState {
         let now = membership();
-        let change = plan(&now, goal).unwrap().unwrap();
+        let change = plan(&now, &AddressBook::default(), goal).unwrap().unwrap();
         let mut next = now.changed(&change).unwrap().membership;
         if next.is_joint() {
             assert!(next.auto_leave());
@@ -209,6 +230,27 @@ mod tests {
                     address: None,
                 },
                 ChangeMembershipError::AlreadyMember { id: id(1) },
+            ),
+            (
+                MembershipGoal::AddLearner {
+                    id: id(9),
+                    address: Some("x".repeat(513)),
+                },
+                ChangeMembershipError::BadAddress { id: id(9) },
+            ),
+            (
+                MembershipGoal::Move {
+                    id: id(1),
+                    address: String::new(),
+                },
+                ChangeMembershipError::BadAddress { id: id(1) },
+            ),
+            (
+                MembershipGoal::Move {
+                    id: id(9),
+                    address: "there".to_owned(),
+                },
+                ChangeMembershipError::NotMember { id: id(9) },
             ),
             (
                 MembershipGoal::Promote { id: id(2) },
@@ -258,8 +300,9 @@ mod tests {
                 ConfChangeError::NoVotersLeft.into(),
             ),
         ];
+        let no_addresses = AddressBook::default();
         for (goal, error) in refused {
-            assert_eq!(plan(&membership(), goal), Err(error));
+            assert_eq!(plan(&membership(), &no_addresses, goal), Err(error));
         }
     }
 
@@ -282,15 +325,15 @@ mod tests {
             voters: ids(&[3, 2, 1]),
             learners: ids(&[4]),
         };
-        assert_eq!(plan(&membership(), same), Ok(None));
+        let no_addresses = AddressBook::default();
+        assert_eq!(plan(&membership(), &no_addresses, same), Ok(None));
     }
 
     #[test]
     fn an_address_comes_back_and_nothing_else_is_one() {
-        let context = encode_address(id(7), "10.0.0.7:7000").unwrap();
+        let context = encode_address(id(7), "10.0.0.7:7000");
         assert_eq!(decode_address(&context), Some((id(7), "10.0.0.7:7000")));
         assert_eq!(decode_address(&context[..context.len() - 1]), None);
         assert_eq!(decode_address(b"a user's own context"), None);
-        assert_eq!(encode_address(id(7), &"x".repeat(70_000)), None);
     }
 }

@@ -15,6 +15,7 @@
 //! | `forwards.rs` | who waits for which answer of the leader |
 //! | `lease.rs` | how long a leader may answer reads without asking |
 //! | `membership.rs` | from what is wanted of the members to the change |
+//! | `configuration.rs` | the members and where they are reached, at one place in the log |
 //! | `changes.rs` | who waits for a change of members or of the leader |
 //! | `apply.rs` | the task of the state machine |
 //! | `reports.rs` | how far that is, until the loop looks |
@@ -22,6 +23,7 @@
 
 mod apply;
 mod changes;
+mod configuration;
 mod forwards;
 mod handle;
 mod host;

@@ -9,18 +9,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use raft_core::{
-    ConfState, Entries, HardState, LogIndex, RawNode, SnapshotMetadata, Storage, Term,
+    ConfState, Entries, EntryId, HardState, LogIndex, RawNode, SnapshotMetadata, Term,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::apply::{self, ApplyTask};
+use super::configuration::Configuration;
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
 use super::log_view::{LogView, ReadLimits, TailLimits};
 use super::propose::Room;
 use super::reports::Reports;
 use super::request::Event;
+use crate::address_book::AddressBook;
 use crate::config::RaftConfig;
 use crate::error::StartError;
 use crate::event_loop::{EventLoop, Ticks};
@@ -63,9 +65,17 @@ pub(super) async fn start(
             .await
             .map_err(StartError::Restore)?;
     }
+    let snapshot = stored.snapshot.as_ref();
+    let applied = snapshot.map_or(EntryId::default(), |snapshot| snapshot.metadata.id());
+    let configuration = match snapshot.map(Configuration::of).transpose() {
+        Ok(configuration) => configuration.unwrap_or_default(),
+        Err(malformed) => return Err(LogStoreError(Arc::new(malformed)).into()),
+    };
+    // What the cluster has agreed on is newer than what the settings say.
+    for (id, address) in configuration.addresses.iter() {
+        transport.set_peer(id, Some(address));
+    }
     let storage = view_of(&config, stored)?;
-    let snapshot = storage.snapshot().map_err(raft_core::StartError::from)?;
-    let applied = snapshot.metadata.id();
     let node = RawNode::new(config.core(applied.index), storage)?;
 
     let (propc, propc_receiver) = mpsc::channel(config.requests_waiting_max.max(1));
@@ -98,13 +108,12 @@ pub(super) async fn start(
         }),
     };
 
-    let conf_state = snapshot.metadata.conf_state;
     let workers = control.workers();
     let reports = Reports::default();
     let machine = ApplyTask::new(
         machine,
         applied,
-        conf_state,
+        configuration.clone(),
         events.clone(),
         reports.clone(),
         workers.clone(),
@@ -130,6 +139,7 @@ pub(super) async fn start(
             reports,
             snapshots,
             applied: applied.index,
+            configuration,
             tick,
             status,
             room,
@@ -165,12 +175,15 @@ async fn found(
         term: FIRST_TERM,
         conf_state: ConfState::of_voters(config.initial_voters.iter().copied()),
     };
+    // Where they are reached each of them has in its settings.
+    let addresses = AddressBook::default();
     let job = machine.snapshot();
     let storage = log.snapshots();
-    let snapshot = tokio::task::spawn_blocking(move || build(storage.as_ref(), metadata, job))
-        .await
-        .map_err(|error| StartError::FirstSnapshot(error.into()))?
-        .map_err(StartError::FirstSnapshot)?;
+    let snapshot =
+        tokio::task::spawn_blocking(move || build(storage.as_ref(), metadata, &addresses, job))
+            .await
+            .map_err(|error| StartError::FirstSnapshot(error.into()))?
+            .map_err(StartError::FirstSnapshot)?;
     let hard_state = HardState {
         term: FIRST_TERM,
         vote: None,

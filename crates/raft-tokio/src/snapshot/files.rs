@@ -1,6 +1,7 @@
 //! # Snapshots on disk
 //!
-//! Joins raft-wal's snapshot files to the runtime.
+//! Joins raft-wal's snapshot files to the runtime. Where the members are reached
+//! is the note in a file.
 //!
 //! - Owns: the folder `snapshots/` in a data folder.
 
@@ -14,6 +15,7 @@ use super::manifest::SnapshotManifest;
 use super::storage::{
     SnapshotData, SnapshotPart, SnapshotSink, SnapshotStorage, SnapshotStorageError, StoredSnapshot,
 };
+use crate::address_book::AddressBook;
 
 /// The group of a replica that has its folder for itself.
 const GROUP: u64 = 0;
@@ -69,15 +71,20 @@ impl SnapshotFiles {
     /// It is not there, or cannot be read.
     pub fn manifest(&self, id: EntryId) -> Result<SnapshotManifest, SnapshotError> {
         let reader = self.store.open_data(id)?;
-        Ok(manifest_of(reader.stored()))
+        manifest_of(reader.stored())
     }
 }
 
-fn manifest_of(stored: &raft_wal::StoredSnapshot) -> SnapshotManifest {
-    SnapshotManifest {
+fn manifest_of(stored: &raft_wal::StoredSnapshot) -> Result<SnapshotManifest, SnapshotError> {
+    let addresses = AddressBook::decode(&stored.note).map_err(|_| SnapshotError::Damaged {
+        file: stored.file.clone(),
+        what: "the addresses of the members in it cannot be read",
+    })?;
+    Ok(SnapshotManifest {
         data_bytes: stored.data_bytes,
         crc32c: stored.data_crc32c,
-    }
+        addresses,
+    })
 }
 
 impl From<SnapshotError> for SnapshotStorageError {
@@ -98,14 +105,15 @@ impl SnapshotStorage for SnapshotFiles {
     fn create(
         &self,
         metadata: &SnapshotMetadata,
+        addresses: &AddressBook,
     ) -> Result<Box<dyn SnapshotSink>, SnapshotStorageError> {
-        Ok(Box::new(self.store.writer(metadata)?))
+        Ok(Box::new(self.store.writer(metadata, &addresses.encode())?))
     }
 
     fn open(&self, id: EntryId) -> Result<StoredSnapshot, SnapshotStorageError> {
         let reader = self.store.open_data(id)?;
         Ok(StoredSnapshot {
-            manifest: manifest_of(reader.stored()),
+            manifest: manifest_of(reader.stored())?,
             data: Box::new(reader),
         })
     }
@@ -115,8 +123,10 @@ impl SnapshotStorage for SnapshotFiles {
         metadata: &SnapshotMetadata,
         manifest: SnapshotManifest,
     ) -> Result<Box<dyn SnapshotPart>, SnapshotStorageError> {
-        let SnapshotManifest { data_bytes, crc32c } = manifest;
-        Ok(Box::new(self.store.resume(metadata, data_bytes, crc32c)?))
+        let note = manifest.addresses.encode();
+        let (data_bytes, crc32c) = (manifest.data_bytes, manifest.crc32c);
+        let part = self.store.resume(metadata, &note, data_bytes, crc32c)?;
+        Ok(Box::new(part))
     }
 
     fn remove(&self, id: EntryId) -> Result<(), SnapshotStorageError> {
@@ -126,7 +136,7 @@ impl SnapshotStorage for SnapshotFiles {
 
 impl SnapshotSink for raft_wal::SnapshotWriter {
     fn finish(self: Box<Self>) -> Result<SnapshotManifest, SnapshotStorageError> {
-        Ok(manifest_of(&raft_wal::SnapshotWriter::finish(*self)?))
+        Ok(manifest_of(&raft_wal::SnapshotWriter::finish(*self)?)?)
     }
 }
 

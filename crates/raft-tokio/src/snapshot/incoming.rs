@@ -91,7 +91,7 @@ pub(super) async fn begin(
         let progress = if let Some(existing) = exchange.claim_existing(id)? {
             Progress::Whole(ReceivedSnapshot::new(&exchange, id, existing))
         } else {
-            let part = exchange.inner.storage.resume(&metadata, manifest)?;
+            let part = exchange.inner.storage.resume(&metadata, manifest.clone())?;
             let offset = part.data_bytes();
             let part = Some(part);
             Progress::Part { part, offset }

@@ -15,6 +15,7 @@ use super::manifest::{SnapshotManifest, len_u64};
 use super::storage::{
     SnapshotData, SnapshotPart, SnapshotSink, SnapshotStorage, SnapshotStorageError, StoredSnapshot,
 };
+use crate::address_book::AddressBook;
 
 /// Keeps snapshots in memory. Clones are the same storage.
 #[derive(Clone, Debug, Default)]
@@ -25,8 +26,15 @@ pub struct MemorySnapshots {
 #[derive(Debug, Default)]
 struct Kept {
     /// By index and term, so that the oldest comes first.
-    whole: BTreeMap<(LogIndex, Term), Bytes>,
+    whole: BTreeMap<(LogIndex, Term), Whole>,
     part: Option<Arrived>,
+}
+
+/// One with all of its data.
+#[derive(Clone, Debug)]
+struct Whole {
+    manifest: SnapshotManifest,
+    data: Bytes,
 }
 
 /// What has arrived of one.
@@ -38,8 +46,8 @@ struct Arrived {
 }
 
 impl Arrived {
-    fn is(&self, id: EntryId, manifest: SnapshotManifest) -> bool {
-        self.id == id && self.manifest == manifest
+    fn is(&self, id: EntryId, manifest: &SnapshotManifest) -> bool {
+        self.id == id && self.manifest == *manifest
     }
 }
 
@@ -78,21 +86,23 @@ impl SnapshotStorage for MemorySnapshots {
     fn create(
         &self,
         metadata: &SnapshotMetadata,
+        addresses: &AddressBook,
     ) -> Result<Box<dyn SnapshotSink>, SnapshotStorageError> {
         Ok(Box::new(Sink {
             storage: self.clone(),
             id: metadata.id(),
+            addresses: addresses.clone(),
             data: Vec::new(),
         }))
     }
 
     fn open(&self, id: EntryId) -> Result<StoredSnapshot, SnapshotStorageError> {
         let kept = self.lock();
-        let data = kept.whole.get(&key(id)).cloned();
-        let data = data.ok_or(SnapshotStorageError::Missing)?;
+        let whole = kept.whole.get(&key(id)).cloned();
+        let whole = whole.ok_or(SnapshotStorageError::Missing)?;
         Ok(StoredSnapshot {
-            manifest: SnapshotManifest::of_data(&data),
-            data: Box::new(data),
+            manifest: whole.manifest,
+            data: Box::new(whole.data),
         })
     }
 
@@ -103,11 +113,14 @@ impl SnapshotStorage for MemorySnapshots {
     ) -> Result<Box<dyn SnapshotPart>, SnapshotStorageError> {
         let id = metadata.id();
         let mut kept = self.lock();
-        let has_part = kept.part.as_ref().is_some_and(|part| part.is(id, manifest));
+        let has_part = kept
+            .part
+            .as_ref()
+            .is_some_and(|part| part.is(id, &manifest));
         if !has_part {
             kept.part = Some(Arrived {
                 id,
-                manifest,
+                manifest: manifest.clone(),
                 data: Vec::new(),
             });
         }
@@ -127,6 +140,7 @@ impl SnapshotStorage for MemorySnapshots {
 struct Sink {
     storage: MemorySnapshots,
     id: EntryId,
+    addresses: AddressBook,
     data: Vec<u8>,
 }
 
@@ -143,9 +157,15 @@ impl io::Write for Sink {
 
 impl SnapshotSink for Sink {
     fn finish(self: Box<Self>) -> Result<SnapshotManifest, SnapshotStorageError> {
-        let manifest = SnapshotManifest::of_data(&self.data);
-        let id = key(self.id);
-        self.storage.lock().whole.insert(id, self.data.into());
+        let manifest = SnapshotManifest {
+            addresses: self.addresses,
+            ..SnapshotManifest::of_data(&self.data)
+        };
+        let whole = Whole {
+            manifest: manifest.clone(),
+            data: self.data.into(),
+        };
+        self.storage.lock().whole.insert(key(self.id), whole);
         Ok(manifest)
     }
 }
@@ -164,7 +184,7 @@ impl Part {
     ) -> Result<T, SnapshotStorageError> {
         let mut kept = self.storage.lock();
         match &mut kept.part {
-            Some(part) if part.is(self.id, self.manifest) => look(part),
+            Some(part) if part.is(self.id, &self.manifest) => look(part),
             _ => Err(SnapshotStorageError::Missing),
         }
     }
@@ -191,10 +211,17 @@ impl SnapshotPart for Part {
         let data = self.with(|part| Ok(std::mem::take(&mut part.data)))?;
         let mut kept = self.storage.lock();
         kept.part = None;
-        if SnapshotManifest::of_data(&data) != self.manifest {
+        let SnapshotManifest {
+            data_bytes, crc32c, ..
+        } = SnapshotManifest::of_data(&data);
+        if (data_bytes, crc32c) != (self.manifest.data_bytes, self.manifest.crc32c) {
             return Err(SnapshotStorageError::damaged("its checksum is wrong"));
         }
-        kept.whole.insert(key(self.id), data.into());
+        let whole = Whole {
+            manifest: self.manifest,
+            data: data.into(),
+        };
+        kept.whole.insert(key(self.id), whole);
         Ok(())
     }
 }

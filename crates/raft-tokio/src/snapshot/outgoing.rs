@@ -58,8 +58,8 @@ impl OutgoingSnapshot {
     }
 
     /// What the data is like.
-    pub fn manifest(&self) -> SnapshotManifest {
-        self.manifest
+    pub fn manifest(&self) -> &SnapshotManifest {
+        &self.manifest
     }
 
     /// At most `bytes_max` bytes from `offset` on; fewer only at the end.

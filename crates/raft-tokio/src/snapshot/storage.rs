@@ -13,6 +13,7 @@ use raft_core::{EntryId, Snapshot, SnapshotMetadata};
 
 use super::manifest::{SnapshotManifest, len_u64};
 use super::{SnapshotJob, SnapshotReader};
+use crate::address_book::AddressBook;
 use crate::state_machine::BoxError;
 
 /// Why data cannot be stored or read.
@@ -46,7 +47,8 @@ impl SnapshotStorageError {
 
 /// Keeps the data of snapshots. Methods may block.
 pub trait SnapshotStorage: Send + Sync + 'static {
-    /// Begins a snapshot of the own state machine. Whatever has the same place
+    /// Begins a snapshot of the own state machine; its manifest has these
+    /// addresses. Whatever has the same place
     /// in the log stays until this one is finished.
     ///
     /// # Errors
@@ -54,6 +56,7 @@ pub trait SnapshotStorage: Send + Sync + 'static {
     fn create(
         &self,
         metadata: &SnapshotMetadata,
+        addresses: &AddressBook,
     ) -> Result<Box<dyn SnapshotSink>, SnapshotStorageError>;
 
     /// Opens a snapshot that is whole. It can be read to its end even if it is
@@ -140,13 +143,13 @@ impl fmt::Debug for StoredSnapshot {
 impl StoredSnapshot {
     /// Reads all of it, and compares it with its checksum.
     pub(super) fn into_reader(self) -> SnapshotReader {
-        let manifest = self.manifest;
+        let data_bytes = self.manifest.data_bytes;
         let checked = Checked {
             stored: self,
             position: 0,
             crc32c: 0,
         };
-        SnapshotReader::new(checked, manifest.data_bytes)
+        SnapshotReader::new(checked, data_bytes)
     }
 }
 
@@ -160,7 +163,7 @@ struct Checked {
 
 impl Read for Checked {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let manifest = self.stored.manifest;
+        let manifest = &self.stored.manifest;
         let left = manifest.data_bytes - self.position;
         let len = usize::try_from(left).map_or(buffer.len(), |left| left.min(buffer.len()));
         let part = &mut buffer[..len];
@@ -179,9 +182,10 @@ impl Read for Checked {
 pub(crate) fn build(
     storage: &dyn SnapshotStorage,
     metadata: SnapshotMetadata,
+    addresses: &AddressBook,
     job: SnapshotJob,
 ) -> Result<Snapshot, BoxError> {
-    let mut sink = storage.create(&metadata)?;
+    let mut sink = storage.create(&metadata, addresses)?;
     job.write_to(&mut sink)?;
     Ok(sink.finish()?.snapshot(metadata))
 }

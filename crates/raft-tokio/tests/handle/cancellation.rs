@@ -52,6 +52,7 @@ async fn dropping_a_call_anywhere_loses_nothing_and_doubles_nothing() {
             poll_then_drop(polls, raft.set_peer(node_id(9), None)).await;
             poll_then_drop(polls, raft.remove(node_id(9))).await;
             poll_then_drop(polls, raft.promote(node_id(9))).await;
+            poll_then_drop(polls, raft.move_member(node_id(9), name("there"))).await;
             poll_then_drop(polls, raft.transfer_leadership(node_id(9))).await;
         }
     }

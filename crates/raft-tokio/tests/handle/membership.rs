@@ -34,6 +34,13 @@ async fn a_server_comes_listens_votes_and_goes() {
     for id in 1..=3 {
         assert_eq!(cluster.address(id, four), Address::At(address.clone()));
     }
+    leader.move_member(four, "elsewhere".into()).await.unwrap();
+    leader.propose("moved").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for id in 1..=3 {
+        let elsewhere = Address::At("elsewhere".to_owned());
+        assert_eq!(cluster.address(id, four), elsewhere);
+    }
     let members = leader.remove(four).await.unwrap();
     assert_eq!(members.voters.len(), 3);
     let again = leader.remove(four).await;

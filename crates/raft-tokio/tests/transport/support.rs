@@ -8,6 +8,7 @@ use raft_core::{
     Body, ConfState, EntryId, LogIndex, Message, NodeId, Snapshot, SnapshotMetadata,
     SnapshotOutcome, Term,
 };
+use raft_tokio::AddressBook;
 use raft_tokio::snapshot::{
     Fate, MemorySnapshots, SnapshotExchange, SnapshotManifest, SnapshotStorage,
 };
@@ -55,7 +56,10 @@ impl<T: Transport> End<T> {
 
     /// Sends a snapshot whose data is stored here, from `from` to `to`.
     pub(crate) fn send_snapshot(&mut self, from: NodeId, to: NodeId, data: &Bytes) {
-        let mut sink = self.storage.create(&metadata(from, to)).unwrap();
+        let mut sink = self
+            .storage
+            .create(&metadata(from, to), &AddressBook::default())
+            .unwrap();
         sink.write_all(data).unwrap();
         sink.finish().unwrap();
         self.send(to, snapshot(from, to, data));

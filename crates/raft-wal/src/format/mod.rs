@@ -29,7 +29,8 @@ pub(crate) use self::reader::Reader;
 pub(crate) use self::record::{GroupState, Kind, Record, RecordHeader, Trailer};
 pub(crate) use self::segment_header::{BadSegmentHeader, SegmentHeader};
 
-/// The version that this crate writes, and the only one that there is.
+/// The version of the log that this crate writes, and the only one that there is.
+/// Snapshot files count theirs for themselves.
 pub const FORMAT_VERSION: u32 = 1;
 /// The length of a segment's header, in bytes. Records begin behind it, so
 /// that no sector holds both.

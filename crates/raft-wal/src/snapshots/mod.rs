@@ -44,6 +44,15 @@ pub enum SnapshotError {
     /// The disk is full. Nothing is lost that was stored before.
     #[error("the disk is full, and a snapshot needs room; make room and try again ({0})")]
     DiskFull(Failure),
+    /// The members and the note do not fit into a header.
+    #[error(
+        "the snapshot has too many members, or too long a note ({bytes} bytes); \
+         1 MiB is allowed, and 256 KiB of it for the note"
+    )]
+    HeaderTooLong {
+        /// What the header would take.
+        bytes: u64,
+    },
     /// The file is damaged.
     #[error(
         "the snapshot {} is damaged: {what}; an older one may do, or the leader sends a new one",

@@ -10,9 +10,10 @@
 
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use raft_core::{LogIndex, SnapshotMetadata};
 
-use super::layout::{FOOTER_BYTES, encode_footer, encode_header, header_checksum};
+use super::layout::{FOOTER_BYTES, encode_footer, header_checksum};
 use super::store::{SnapshotStore, StoredSnapshot};
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Operation};
@@ -37,6 +38,7 @@ pub(super) fn index_of(name: &str) -> Option<LogIndex> {
 pub struct SnapshotPart<F: Fs = OsFs> {
     store: SnapshotStore<F>,
     metadata: SnapshotMetadata,
+    note: Bytes,
     header: Vec<u8>,
     /// What all of it will be.
     data_bytes_expected: u64,
@@ -52,9 +54,11 @@ impl<F: Fs> SnapshotPart<F> {
     pub(super) fn resume(
         store: &SnapshotStore<F>,
         metadata: &SnapshotMetadata,
+        note: &Bytes,
         data_bytes: u64,
         data_crc32c: u32,
     ) -> Result<Self, SnapshotError> {
+        let header = store.header(metadata, note)?;
         let id = metadata.id();
         let name = format!(
             "{:016x}-{:016x}.{data_bytes:016x}-{data_crc32c:08x}{SUFFIX}",
@@ -70,10 +74,10 @@ impl<F: Fs> SnapshotPart<F> {
             }
         }
         let path = store.dir.join(name);
-        let header = encode_header(store.identity, store.group, metadata);
         let part = |file| Self {
             store: store.clone(),
             metadata: metadata.clone(),
+            note: note.clone(),
             header: header.clone(),
             data_bytes_expected: data_bytes,
             crc32c_expected: data_crc32c,
@@ -208,6 +212,7 @@ impl<F: Fs> SnapshotPart<F> {
         self.store.sync_dir()?;
         Ok(StoredSnapshot {
             metadata: self.metadata,
+            note: self.note,
             data_bytes: self.data_bytes,
             data_crc32c: self.crc32c,
             file: path,

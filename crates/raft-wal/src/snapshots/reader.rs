@@ -9,12 +9,13 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use super::layout::{
-    FOOTER_BYTES, HEADER_BYTES_MAX, MAGIC, decode_header, encode_footer, header_checksum, verified,
+    FOOTER_BYTES, HEADER_BYTES_MAX, MAGIC, decode_header, encode_footer, header_checksum,
+    is_supported, verified,
 };
 use super::store::StoredSnapshot;
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Operation};
-use crate::format::{FORMAT_VERSION, Reader, len_u64};
+use crate::format::{Reader, len_u64};
 use crate::fs::File;
 use crate::identity::Identity;
 
@@ -68,19 +69,19 @@ impl<D: File> SnapshotReader<D> {
         let Some(covered) = verified(&header) else {
             return Err(damaged("its header cannot be read"));
         };
-        if version != FORMAT_VERSION {
+        if !is_supported(version) {
             return Err(SnapshotError::UnsupportedVersion {
                 file: path.clone(),
                 found: version,
             });
         }
-        let Some((found, found_group, metadata)) = decode_header(covered) else {
+        let Some(header_says) = decode_header(version, covered) else {
             return Err(damaged("its header means nothing"));
         };
-        if (found, found_group) != (identity, group) {
+        if (header_says.identity, header_says.group) != (identity, group) {
             return Err(SnapshotError::Foreign {
                 file: path.clone(),
-                found,
+                found: header_says.identity,
             });
         }
         let footer = read(len - FOOTER_BYTES, FOOTER_BYTES)?;
@@ -93,7 +94,8 @@ impl<D: File> SnapshotReader<D> {
         Ok(Self {
             file,
             stored: StoredSnapshot {
-                metadata,
+                metadata: header_says.metadata,
+                note: header_says.note,
                 data_bytes,
                 data_crc32c: data_checksum,
                 file: path,

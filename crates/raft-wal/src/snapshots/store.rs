@@ -12,11 +12,13 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use raft_core::{EntryId, LogIndex, Snapshot, SnapshotMetadata, Term};
 
+use super::layout::{HEADER_BYTES_MAX, NOTE_BYTES_MAX, encode_header};
 use super::part::{self, SnapshotPart};
 use super::reader::SnapshotReader;
 use super::writer::SnapshotWriter;
 use super::{SnapshotError, disk};
 use crate::error::{Attempt, Operation};
+use crate::format::len_u64;
 use crate::fs::{File, Fs, OsFs};
 use crate::identity::Identity;
 
@@ -41,6 +43,8 @@ pub struct SnapshotStore<F: Fs = OsFs> {
 pub struct StoredSnapshot {
     /// Where it stands, and the configuration there.
     pub metadata: SnapshotMetadata,
+    /// What its owner wanted to be known of it before its data is read.
+    pub note: Bytes,
     /// The length of its data, in bytes.
     pub data_bytes: u64,
     /// The CRC-32C of its data.
@@ -151,7 +155,7 @@ impl<F: Fs> SnapshotStore<F> {
         Ok(ids)
     }
 
-    /// Stores a snapshot durably, then removes those that are too old to be
+    /// Stores a snapshot without a note durably, then removes those that are too old to be
     /// kept.
     ///
     /// # Errors
@@ -161,20 +165,24 @@ impl<F: Fs> SnapshotStore<F> {
         metadata: &SnapshotMetadata,
         data: &[u8],
     ) -> Result<StoredSnapshot, SnapshotError> {
-        let mut writer = self.writer(metadata)?;
+        let mut writer = self.writer(metadata, &Bytes::new())?;
         writer.put(data).map_err(disk)?;
         let stored = writer.finish()?;
         self.prune(metadata.id())?;
         Ok(stored)
     }
 
-    /// Begins to store a snapshot whose data comes as a stream. It is there
-    /// once [`SnapshotWriter::finish`] has returned.
+    /// Begins to store a snapshot whose data comes as a stream, with a note of at
+    /// most 256 KiB. It is there once [`SnapshotWriter::finish`] has returned.
     ///
     /// # Errors
-    /// The disk failed.
-    pub fn writer(&self, metadata: &SnapshotMetadata) -> Result<SnapshotWriter<F>, SnapshotError> {
-        SnapshotWriter::begin(self, metadata)
+    /// The disk failed, or the note is too long.
+    pub fn writer(
+        &self,
+        metadata: &SnapshotMetadata,
+        note: &Bytes,
+    ) -> Result<SnapshotWriter<F>, SnapshotError> {
+        SnapshotWriter::begin(self, metadata, note)
     }
 
     /// Begins to take in a snapshot from elsewhere, or goes on where an earlier
@@ -182,14 +190,30 @@ impl<F: Fs> SnapshotStore<F> {
     /// other snapshot is removed: one arrives at a time.
     ///
     /// # Errors
-    /// The disk failed.
+    /// The disk failed, or the note is too long.
     pub fn resume(
         &self,
         metadata: &SnapshotMetadata,
+        note: &Bytes,
         data_bytes: u64,
         data_crc32c: u32,
     ) -> Result<SnapshotPart<F>, SnapshotError> {
-        SnapshotPart::resume(self, metadata, data_bytes, data_crc32c)
+        SnapshotPart::resume(self, metadata, note, data_bytes, data_crc32c)
+    }
+
+    /// The header of a file that can be read again.
+    pub(super) fn header(
+        &self,
+        metadata: &SnapshotMetadata,
+        note: &Bytes,
+    ) -> Result<Vec<u8>, SnapshotError> {
+        let header = encode_header(self.identity, self.group, metadata, note);
+        if note.len() > NOTE_BYTES_MAX || len_u64(header.len()) > HEADER_BYTES_MAX {
+            return Err(SnapshotError::HeaderTooLong {
+                bytes: len_u64(header.len()),
+            });
+        }
+        Ok(header)
     }
 
     /// Reads a snapshot whole, and its data into memory.

@@ -8,9 +8,10 @@
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use bytes::Bytes;
 use raft_core::SnapshotMetadata;
 
-use super::layout::{encode_footer, encode_header, header_checksum};
+use super::layout::{encode_footer, header_checksum};
 use super::store::{SnapshotStore, StoredSnapshot};
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Failure, Operation};
@@ -23,6 +24,7 @@ use crate::fs::{File, Fs, OsFs};
 pub struct SnapshotWriter<F: Fs = OsFs> {
     store: SnapshotStore<F>,
     metadata: SnapshotMetadata,
+    note: Bytes,
     header: Vec<u8>,
     /// The header at first, then data that was not written yet.
     buffer: Vec<u8>,
@@ -39,7 +41,9 @@ impl<F: Fs> SnapshotWriter<F> {
     pub(super) fn begin(
         store: &SnapshotStore<F>,
         metadata: &SnapshotMetadata,
+        note: &Bytes,
     ) -> Result<Self, SnapshotError> {
+        let header = store.header(metadata, note)?;
         let path = store.path(metadata.id());
         let tmp = path.with_extension("snap.tmp");
         let file = store
@@ -47,10 +51,10 @@ impl<F: Fs> SnapshotWriter<F> {
             .create(&tmp)
             .attempt(Operation::Create, &tmp)
             .map_err(disk)?;
-        let header = encode_header(store.identity, store.group, metadata);
         Ok(Self {
             store: store.clone(),
             metadata: metadata.clone(),
+            note: note.clone(),
             buffer: header.clone(),
             header,
             written: 0,
@@ -105,6 +109,7 @@ impl<F: Fs> SnapshotWriter<F> {
         self.store.sync_dir()?;
         Ok(StoredSnapshot {
             metadata: self.metadata.clone(),
+            note: self.note.clone(),
             data_bytes: self.data_bytes,
             data_crc32c: self.checksum,
             file: self.path.clone(),

@@ -360,6 +360,7 @@ fn pb_snapshot_header(header: &SnapshotHeader) -> Result<pb::SnapshotHeader, Wir
         total_bytes: header.total_bytes,
         crc32c: header.crc32c,
         group: header.group,
+        addresses: header.addresses.clone(),
     })
 }
 
@@ -374,6 +375,7 @@ fn read_snapshot_header(body: Bytes) -> Result<SnapshotHeader, WireError> {
         message,
         total_bytes: header.total_bytes,
         crc32c: header.crc32c,
+        addresses: header.addresses,
     })
 }
 

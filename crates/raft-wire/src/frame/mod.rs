@@ -234,6 +234,8 @@ pub struct SnapshotHeader {
     pub total_bytes: u64,
     /// The CRC-32C of the data.
     pub crc32c: u32,
+    /// Where the members are reached, in the runtime's own encoding.
+    pub addresses: Bytes,
 }
 
 /// A part of a snapshot's data.

@@ -202,6 +202,9 @@ pub struct SnapshotHeader {
     /// The group that the message belongs to.
     #[prost(uint64, tag = "4")]
     pub group: u64,
+    /// Where the members are reached, in the runtime's own encoding.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub addresses: ::prost::bytes::Bytes,
 }
 /// A part of a snapshot's data.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

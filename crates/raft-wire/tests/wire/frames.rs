@@ -88,10 +88,10 @@ fn handshake_reply() -> impl Strategy<Value = HandshakeReply> {
 
 fn snapshot_header() -> impl Strategy<Value = SnapshotHeader> {
     let nodes = (support::node_id(), support::node_id());
-    let data = (number(), any::<u32>());
+    let data = (number(), any::<u32>(), payload());
     let metadata = support::snapshot_metadata();
     (number(), nodes, support::term(), metadata, data).prop_map(
-        |(group, (from, to), term, metadata, (total_bytes, crc32c))| SnapshotHeader {
+        |(group, (from, to), term, metadata, (total_bytes, crc32c, addresses))| SnapshotHeader {
             group,
             message: Message {
                 to,
@@ -104,6 +104,7 @@ fn snapshot_header() -> impl Strategy<Value = SnapshotHeader> {
             },
             total_bytes,
             crc32c,
+            addresses,
         },
     )
 }
@@ -337,6 +338,7 @@ fn a_snapshots_header_carries_a_snapshot_without_data() {
             message,
             total_bytes: 0,
             crc32c: 0,
+            addresses: Bytes::new(),
         };
         let refused = encode_frame(&Frame::SnapshotHeader(header), &mut out);
         assert_eq!(refused, Err(WireError::NotASnapshotHeader));

@@ -18,6 +18,7 @@ use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
 use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone};
 use crate::replica::apply::ApplyWork;
+use crate::replica::configuration::Configuration;
 use crate::replica::request::Event;
 use crate::task::StopReason;
 
@@ -178,17 +179,25 @@ impl ReplicaHost {
             bytes: _,
             since_tick: _,
         } = write;
-        let storage = node.storage_mut();
         if let Some(snapshot) = snapshot {
             let id = snapshot.metadata.id();
-            if storage.apply_snapshot(snapshot.clone()).is_ok() {
+            let configuration = match Configuration::of(&snapshot) {
+                Ok(configuration) => configuration,
+                Err(error) => {
+                    self.on_store_failed(node, &error);
+                    return;
+                }
+            };
+            if node.storage_mut().apply_snapshot(snapshot.clone()).is_ok() {
                 for waiter in self.waiters.take_up_to(id.index) {
                     self.refuse(waiter, ProposeError::OutcomeUnknown);
                 }
                 self.snapshots.on_installed(id);
                 self.handed_out = id.index;
+                // Whom it speaks of can be reached before anything is applied.
+                self.adopt(node, configuration.clone());
                 // A state machine that has failed has said so in another event.
-                let _ = self.apply.send(ApplyWork::Restore(snapshot));
+                let _ = self.apply.send(ApplyWork::Restore(snapshot, configuration));
             }
         }
         if let Err(error) = node.storage_mut().append(entries) {

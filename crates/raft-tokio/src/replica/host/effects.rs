@@ -66,7 +66,7 @@ impl ReplicaHost {
         for waiter in superseded {
             self.refuse(waiter, ProposeError::Superseded);
         }
-        let mut conf_states = Vec::new();
+        let mut is_reconfigured = false;
         for entry in entries.iter() {
             if entry.entry_type() == EntryType::Normal {
                 continue;
@@ -74,8 +74,9 @@ impl ReplicaHost {
             let result = match entry.conf_change() {
                 Ok(Some(change)) => {
                     let result = node.apply_conf_change(&change);
-                    if result.is_ok() {
-                        self.on_reconfigured(node, &change);
+                    if let Ok(conf_state) = &result {
+                        self.on_reconfigured(node, &change, conf_state.clone());
+                        is_reconfigured = true;
                     }
                     result
                 }
@@ -86,7 +87,6 @@ impl ReplicaHost {
                 Ok(conf_state) => {
                     tracing::info!(node = %node.id(), term = %entry.term(), index = %entry.index(),
                         ?conf_state, "the configuration changed");
-                    conf_states.push((entry.index(), conf_state.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(node = %node.id(), term = %entry.term(), index = %entry.index(),
@@ -104,7 +104,7 @@ impl ReplicaHost {
             entries: entries.clone(),
             waiters,
             receipt,
-            conf_states,
+            configuration: is_reconfigured.then(|| self.configuration.clone()),
         });
     }
 }

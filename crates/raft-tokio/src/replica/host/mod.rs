@@ -51,6 +51,7 @@ use self::notices::Notices;
 use self::snapshots::Snapshots;
 use super::apply::{AppliedBatch, ApplyWork};
 use super::changes::Changes;
+use super::configuration::Configuration;
 use super::forwards::Forwards;
 use super::lease::Lease;
 use super::log_view::LogView;
@@ -110,6 +111,8 @@ pub(super) struct ReplicaHost {
     parked: VecDeque<ClientRequest>,
     /// Everything up to here was handed to the state machine.
     handed_out: LogIndex,
+    /// The configuration there.
+    configuration: Configuration,
     applied: LogIndex,
     applying: Applying,
     /// Messages with entries for which the backlog had no room.
@@ -137,6 +140,7 @@ pub(super) struct Parts {
     pub(super) reports: Reports,
     pub(super) snapshots: SnapshotExchange,
     pub(super) applied: LogIndex,
+    pub(super) configuration: Configuration,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
     pub(super) room: Room,
@@ -161,6 +165,7 @@ impl ReplicaHost {
             remote: Vec::new(),
             parked: VecDeque::new(),
             handed_out: parts.applied,
+            configuration: parts.configuration,
             applied: parts.applied,
             applying: Applying::default(),
             appends_dropped: 0,

@@ -1,16 +1,22 @@
 //! # Changes of the members
 //!
 //! From a caller's wish to the entry in the log, and from the entry that is
-//! applied to the transport, which learns who came and who left.
+//! applied, or the snapshot that is installed, to the transport, which learns who
+//! came, who left and where everybody is reached.
 //!
-//! - Owns: nothing; who waits is in `changes.rs`.
+//! What the cluster has agreed on wins over what a replica was told at its start,
+//! since it is newer. What [`set_peer`](crate::Raft::set_peer) says holds until
+//! the cluster agrees on something else, or the replica restarts.
+//!
+//! - Owns: nothing; who waits is in `changes.rs`, the configuration is the host's.
 //! - Source: Raft §6, thesis §4.
 
-use raft_core::{ConfChange, ConfChangeType, Proposed, RoleKind};
+use raft_core::{ConfChange, ConfState, NodeId, Proposed, RoleKind};
 use tokio::time::Instant;
 
 use super::{Node, ReplicaHost};
 use crate::error::{ChangeMembershipError, ProposeError};
+use crate::replica::configuration::Configuration;
 use crate::replica::membership::{self, MembershipGoal};
 use crate::replica::request::ChangeReply;
 
@@ -26,7 +32,8 @@ impl ReplicaHost {
             let _ = reply.send(Err(ChangeMembershipError::NotLeader { leader }));
             return;
         }
-        let change = match membership::plan(node.membership(), goal) {
+        let change = match membership::plan(node.membership(), &self.configuration.addresses, goal)
+        {
             Ok(Some(change)) => change,
             Ok(None) => {
                 let _ = reply.send(Ok(node.membership().conf_state()));
@@ -56,26 +63,40 @@ impl ReplicaHost {
         }
     }
 
-    /// The members changed: the transport learns who came and who left.
-    pub(super) fn on_reconfigured(&mut self, node: &Node, change: &ConfChange) {
+    /// An entry has changed the members.
+    pub(super) fn on_reconfigured(
+        &mut self,
+        node: &Node,
+        change: &ConfChange,
+        conf_state: ConfState,
+    ) {
         self.lease.reconfigured(Instant::now());
+        let next = self.configuration.after(change, conf_state);
+        self.adopt(node, next);
+    }
+
+    /// Goes on with another configuration: the transport learns what is different.
+    pub(super) fn adopt(&mut self, node: &Node, next: Configuration) {
         self.status_stale = true;
-        if let Some((id, address)) = membership::decode_address(&change.context)
-            && id != node.id()
-        {
-            self.transport.set_peer(id, Some(address));
-        }
         let forget_at = self.now() + u64::from(self.config.election_ticks);
-        for single in &change.changes {
-            let Some(id) = single.node_id else { continue };
+        let previous = std::mem::replace(&mut self.configuration, next);
+        let next = &self.configuration;
+        let is_other = |id: &NodeId| *id != node.id();
+        for (id, address) in next.addresses.iter().filter(|(id, _)| is_other(id)) {
+            if previous.addresses.get(id) != Some(address) {
+                self.transport.set_peer(id, Some(address));
+            }
+        }
+        for id in next.ids().filter(is_other) {
             self.leaving.retain(|(leaving, _)| *leaving != id);
-            match single.change_type {
-                _ if id == node.id() => {}
-                ConfChangeType::RemoveNode => self.leaving.push((id, forget_at)),
-                ConfChangeType::AddNode | ConfChangeType::AddLearnerNode => {
-                    self.transport.admit_peer(id);
-                }
-                ConfChangeType::UpdateNode => {}
+            if !previous.conf_state.contains(id) {
+                self.transport.admit_peer(id);
+            }
+        }
+        for id in previous.ids().filter(is_other) {
+            let is_known = self.leaving.iter().any(|(leaving, _)| *leaving == id);
+            if !next.conf_state.contains(id) && !is_known {
+                self.leaving.push((id, forget_at));
             }
         }
         if is_removed(node) {

@@ -53,6 +53,7 @@ impl ReplicaHost {
                 tail_entries: node.storage().tail_entries(),
                 tail_bytes: node.storage().tail_bytes(),
                 conf_state: fresh.conf_state,
+                addresses: self.configuration.addresses.clone(),
                 transferee: fresh.transferee,
                 progress: fresh.progress,
                 leader_changes,

@@ -18,6 +18,7 @@ use super::incoming::Incoming;
 use super::plausible::is_plausible;
 use super::stream::StreamError;
 use super::{GROUP, TcpTransportConfig};
+use crate::address_book::AddressBook;
 use crate::snapshot::{
     IncomingError, IncomingSnapshot, ReceivedSnapshot, SnapshotManifest, SnapshotStorageError,
 };
@@ -86,9 +87,11 @@ fn announced(
     let Body::Snapshot(snapshot) = &mut message.body else {
         return Err(StreamError::Unexpected);
     };
+    let addresses = AddressBook::decode(&header.addresses).map_err(|_| StreamError::Unexpected)?;
     snapshot.data = SnapshotManifest {
         data_bytes: header.total_bytes,
         crc32c: header.crc32c,
+        addresses,
     }
     .encode();
     Ok(message)

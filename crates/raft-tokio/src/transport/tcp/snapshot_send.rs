@@ -94,15 +94,19 @@ async fn send_resuming(
         return Err(SendError::NoSnapshot);
     };
     let data = snapshots.outgoing(snapshot).await?;
+    let manifest = data.manifest();
+    let total_bytes = manifest.data_bytes;
+    let crc32c = manifest.crc32c;
+    let addresses = manifest.addresses.encode();
     // The header says it.
     snapshot.data = bytes::Bytes::new();
-    let manifest = data.manifest();
     let mut transfer = Transfer {
         header: SnapshotHeader {
             group: GROUP,
             message,
-            total_bytes: manifest.data_bytes,
-            crc32c: manifest.crc32c,
+            total_bytes,
+            crc32c,
+            addresses,
         },
         data,
         begun_at: None,
@@ -110,7 +114,7 @@ async fn send_resuming(
     let mut reached = None;
     loop {
         let Err(error) = transfer.attempt(config, peer, address).await else {
-            return Ok(manifest.data_bytes);
+            return Ok(total_bytes);
         };
         if matches!(error, SendError::Refused(SnapshotRefusal::Corrupt { .. })) {
             // The next attempt may do, unless it was wrong from the start.

@@ -31,6 +31,7 @@ fn header(data: &Bytes) -> Frame {
         group: 0,
         message: announcement(node_id(2), node_id(1)),
         total_bytes: u64::try_from(data.len()).unwrap(),
+        addresses: Bytes::new(),
         crc32c: crc32c::crc32c(data),
     })
 }

@@ -138,6 +138,7 @@ async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
         group: 0,
         message: announcement(node_id(2), node_id(1)),
         total_bytes: 5,
+        addresses: Bytes::new(),
         crc32c: crc32c::crc32c(&data),
     };
     let chunk = SnapshotChunk {
@@ -174,6 +175,7 @@ async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
         (
             SnapshotHeader {
                 total_bytes: 4,
+                addresses: Bytes::new(),
                 ..header.clone()
             },
             chunk.clone(),
