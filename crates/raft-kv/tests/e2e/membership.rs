@@ -3,9 +3,11 @@
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
+use redis::AsyncCommands;
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
+use crate::service::connect;
 use crate::support::{PATIENCE, TestCluster, program};
 
 /// Runs `raft-kv member` against all nodes.
@@ -36,6 +38,49 @@ async fn refusal_of(cluster: &TestCluster, arguments: &[&str]) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!said.contains("panicked"), "{said}");
     said
+}
+
+#[tokio::test]
+async fn nodes_are_added_replaced_and_removed_while_clients_write() {
+    let mut cluster = TestCluster::start(3).await;
+    let mut client = connect(cluster.nodes.client_addresses()[0]).await.unwrap();
+    // Enough for snapshots, so that the log alone does not make a newcomer.
+    for number in 0..2500_u32 {
+        let set: redis::RedisResult<()> = client.set(format!("k{number}"), number).await;
+        set.unwrap();
+    }
+    let fourth = cluster.nodes.join().unwrap();
+    let address = cluster.nodes.peer_addresses()[fourth].to_string();
+    let added = ["add", "--id=4", "--address", &address];
+    assert_eq!(voters_after(&cluster, &added).await, [1, 2, 3, 4]);
+
+    let fifth = cluster.nodes.join().unwrap();
+    let address = cluster.nodes.peer_addresses()[fifth].to_string();
+    let replaced = ["replace", "--old=2", "--new=5", "--address", &address];
+    assert_eq!(voters_after(&cluster, &replaced).await, [1, 3, 4, 5]);
+    cluster.nodes.kill(1).await;
+
+    assert_eq!(
+        voters_after(&cluster, &["remove", "--id=3"]).await,
+        [1, 4, 5]
+    );
+    cluster.nodes.kill(2).await;
+    assert_eq!(
+        voters_after(&cluster, &["transfer", "--to=5"]).await,
+        [1, 4, 5]
+    );
+    assert_eq!(cluster.nodes.wait_until_ready().await.unwrap().leader, 5);
+
+    // Two newcomers are a majority, and know where each other is.
+    cluster.nodes.kill(0).await;
+    cluster.nodes.wait_until_ready().await.unwrap();
+    let mut client = connect(cluster.nodes.client_addresses()[fourth])
+        .await
+        .unwrap();
+    let read: redis::RedisResult<u32> = client.get("k2499").await;
+    assert_eq!(read.unwrap(), 2499);
+    let written: redis::RedisResult<u32> = client.incr("n", 1).await;
+    assert_eq!(written.unwrap(), 1);
 }
 
 #[tokio::test]
