@@ -65,6 +65,17 @@ pub(super) enum MemberCommand {
         #[command(flatten)]
         asked: Asked,
     },
+    /// Have a node reached at another address, after it was started there.
+    Move {
+        /// The node.
+        #[arg(long, value_parser = parse_node_id)]
+        id: NodeId,
+        /// Where other nodes connect to it: its --listen-peer.
+        #[arg(long, value_name = "ADDR", value_parser = parse_address)]
+        address: String,
+        #[command(flatten)]
+        asked: Asked,
+    },
     /// Have another node lead.
     Transfer {
         /// The node.
@@ -97,6 +108,9 @@ impl MemberCommand {
                 (MemberChange::Replace { old, new, address }, catch_up, asked)
             }
             Self::Remove { id, asked } => (MemberChange::Remove { id }, Duration::ZERO, asked),
+            Self::Move { id, address, asked } => {
+                (MemberChange::Move { id, address }, Duration::ZERO, asked)
+            }
             Self::Transfer { to, asked } => (MemberChange::Transfer { to }, Duration::ZERO, asked),
         }
     }

@@ -56,6 +56,13 @@ pub enum MemberChange {
         /// Where other nodes connect to it.
         address: String,
     },
+    /// A node is reached at another address.
+    Move {
+        /// The node.
+        id: NodeId,
+        /// Where other nodes connect to it from now on.
+        address: String,
+    },
     /// Another node leads.
     Transfer {
         /// Which.
@@ -131,12 +138,16 @@ pub async fn change(
             leader.once_caught_up(new, &order, catch_up).await?
         }
         MemberChange::Remove { id } => {
-            let order = MemberOrder::Remove { id: MemberId(id) };
-            leader.order(&order).await.map_err(Failed::into_error)?
+            let id = MemberId(id);
+            leader.obeyed(&MemberOrder::Remove { id }).await?
+        }
+        MemberChange::Move { id, address } => {
+            let id = MemberId(id);
+            leader.obeyed(&MemberOrder::Move { id, address }).await?
         }
         MemberChange::Transfer { to } => {
-            let order = MemberOrder::Transfer { to: MemberId(to) };
-            leader.order(&order).await.map_err(Failed::into_error)?
+            let to = MemberId(to);
+            leader.obeyed(&MemberOrder::Transfer { to }).await?
         }
     };
     let leader = await_leader(nodes).await;
@@ -226,6 +237,10 @@ impl Leader {
         })
     }
 
+    async fn obeyed(self, order: &MemberOrder) -> Result<Members, MemberError> {
+        self.order(order).await.map_err(Failed::into_error)
+    }
+
     /// Makes a node a learner unless it is a member already.
     async fn introduce(
         self,
@@ -238,8 +253,8 @@ impl Leader {
             return Ok(());
         }
         let id = MemberId(id);
-        let added = self.order(&MemberOrder::AddLearner { id, address }).await;
-        added.map_err(Failed::into_error)?;
+        self.obeyed(&MemberOrder::AddLearner { id, address })
+            .await?;
         Ok(())
     }
 

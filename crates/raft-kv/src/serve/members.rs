@@ -66,6 +66,13 @@ pub enum MemberOrder {
         /// Who comes.
         new: MemberId,
     },
+    /// Reach a node at another address.
+    Move {
+        /// The node.
+        id: MemberId,
+        /// Where other nodes connect to it from now on.
+        address: String,
+    },
     /// Hand leadership over.
     Transfer {
         /// To whom.
@@ -179,6 +186,7 @@ async fn obey(raft: &Raft, order: MemberOrder) -> Result<ConfState, Complaint> {
         MemberOrder::Promote { id } => raft.promote(id.0).await?,
         MemberOrder::Remove { id } => raft.remove(id.0).await?,
         MemberOrder::Replace { old, new } => raft.replace(old.0, new.0).await?,
+        MemberOrder::Move { id, address } => raft.move_member(id.0, address).await?,
         MemberOrder::Transfer { to } => {
             raft.transfer_leadership(to.0).await?;
             raft.status().conf_state

@@ -103,6 +103,12 @@ async fn a_change_of_members_that_cannot_be_says_why() {
         [1, 2, 3]
     );
 
+    let said = refusal_of(&cluster, &["move", "--id=9", "--address=127.0.0.1:1"]).await;
+    assert!(said.contains("node 9 is not a member"), "{said}");
+    let own = cluster.nodes.peer_addresses()[2].to_string();
+    let moved = ["move", "--id=3", "--address", &own];
+    assert_eq!(voters_after(&cluster, &moved).await, [1, 2, 3]);
+
     let leader = cluster.nodes.leader().await.unwrap();
     let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
     for at in &others {
