@@ -106,6 +106,13 @@ pub struct RaftConfig {
     /// Entries that stay in the log behind a snapshot, so that a follower that
     /// is a little late needs none. Default 10 000.
     pub snapshot_keep_entries: u64,
+    /// How long the leader keeps the log for a follower to which it has sent a
+    /// snapshot, and which is not back in the log. Whoever takes longer gets
+    /// another snapshot if the log was cut meanwhile. Default 10 minutes.
+    pub snapshot_hold_timeout: Duration,
+    /// Bytes of encoded entries that the leader keeps at the most for that, and
+    /// more that its disk has to have room for. Default 1 GiB.
+    pub snapshot_hold_bytes_max: u64,
     /// Whether a follower passes requests on to the leader. Default true.
     pub forwarding: bool,
     /// Where the randomized election times are drawn from. Default: the process
@@ -143,6 +150,8 @@ impl RaftConfig {
             lease_drift_per_mille: 100,
             snapshot_entries: 100_000,
             snapshot_keep_entries: 10_000,
+            snapshot_hold_timeout: Duration::from_secs(600),
+            snapshot_hold_bytes_max: 1024 * 1024 * 1024,
             forwarding: true,
             seed: process_seed(id),
         }
@@ -182,7 +191,12 @@ impl RaftConfig {
 
     /// `proposal_timeout` in ticks, at least one.
     pub(crate) fn timeout_ticks(&self) -> u64 {
-        let ticks = self.proposal_timeout.as_nanos() / self.tick.as_nanos().max(1);
+        self.ticks(self.proposal_timeout)
+    }
+
+    /// A time in ticks, at least one.
+    pub(crate) fn ticks(&self, time: Duration) -> u64 {
+        let ticks = time.as_nanos() / self.tick.as_nanos().max(1);
         u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
     }
 }

@@ -15,7 +15,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use raft_core::{EntryId, Snapshot};
 use tokio::sync::Semaphore;
 
-use super::CHUNK_BYTES;
 use super::incoming::{self, IncomingError, IncomingSnapshot, ReceivedSnapshot};
 use super::manifest::SnapshotManifest;
 use super::outgoing::OutgoingSnapshot;
@@ -138,13 +137,7 @@ impl SnapshotExchange {
         snapshot: &Snapshot,
         to: &Self,
     ) -> Result<ReceivedSnapshot, IncomingError> {
-        let mut source = self.outgoing(snapshot).await?;
-        let mut target = to.incoming(snapshot).await?;
-        while target.offset() < source.manifest().data_bytes {
-            let piece = source.read(target.offset(), CHUNK_BYTES).await?;
-            target.append(piece).await?;
-        }
-        Ok(target.finish().await?)
+        self.outgoing(snapshot).await?.copy_to(snapshot, to).await
     }
 
     /// Whether the data of this snapshot has arrived, and no fate is known yet.

@@ -5,12 +5,13 @@
 use std::fmt;
 
 use bytes::Bytes;
-use raft_core::EntryId;
+use raft_core::{EntryId, Snapshot};
 
-use super::blocking;
 use super::exchange::SnapshotExchange;
+use super::incoming::{IncomingError, ReceivedSnapshot};
 use super::manifest::SnapshotManifest;
 use super::storage::{SnapshotStorageError, StoredSnapshot};
+use super::{CHUNK_BYTES, blocking};
 
 /// The data of a snapshot that is sent, piece by piece.
 pub struct OutgoingSnapshot {
@@ -88,6 +89,21 @@ impl OutgoingSnapshot {
             self.exchange.report_damaged(self.id);
             SnapshotStorageError::failed(error)
         })
+    }
+
+    /// Takes it, which is the data of this snapshot, to another replica of this
+    /// process.
+    pub(crate) async fn copy_to(
+        mut self,
+        snapshot: &Snapshot,
+        to: &SnapshotExchange,
+    ) -> Result<ReceivedSnapshot, IncomingError> {
+        let mut target = to.incoming(snapshot).await?;
+        while target.offset() < self.manifest.data_bytes {
+            let piece = self.read(target.offset(), CHUNK_BYTES).await?;
+            target.append(piece).await?;
+        }
+        Ok(target.finish().await?)
     }
 
     /// Reads all of it: whether it is still what it was. To be called when a

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use raft_core::{Body, Message, NodeId, Snapshot, SnapshotOutcome};
 use tokio::runtime::Handle;
@@ -72,6 +73,7 @@ struct Hub {
     /// Whether `faults` has to be asked at all.
     has_faults: AtomicBool,
     faults: Mutex<Faults>,
+    snapshot_delay: Mutex<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -156,8 +158,16 @@ impl MemoryNetwork {
         });
     }
 
-    /// Ends cuts, isolations and losses. Held packets stay held.
+    /// Snapshots take this long, until [`heal`](Self::heal). Everything else
+    /// passes them.
+    pub fn delay_snapshots(&self, delay: Duration) {
+        *locked(&self.hub.snapshot_delay) = delay;
+    }
+
+    /// Ends cuts, isolations, losses and delays. Held packets stay held, and
+    /// snapshots that are on their way late.
     pub fn heal(&self) {
+        *locked(&self.hub.snapshot_delay) = Duration::ZERO;
         self.hub.change_faults(|faults| {
             faults.cuts.clear();
             faults.isolated.clear();
@@ -226,10 +236,13 @@ impl Hub {
         let (Some(sender), receiver) = (self.member(from), self.member(to)) else {
             return;
         };
+        let delay = *locked(&self.snapshot_delay);
         let runtime = sender.runtime.clone();
         runtime.spawn(async move {
             let arrived = match receiver {
-                Some(receiver) => pass_snapshot(&sender, &receiver, message, &snapshot).await,
+                Some(receiver) => {
+                    pass_snapshot(&sender, &receiver, message, &snapshot, delay).await
+                }
                 None => false,
             };
             sender.inbox.deliver(snapshot_report(to, arrived)).await;
@@ -427,8 +440,15 @@ async fn pass_snapshot(
     receiver: &Member,
     message: Message,
     snapshot: &Snapshot,
+    delay: Duration,
 ) -> bool {
-    match sender.snapshots.copy(snapshot, &receiver.snapshots).await {
+    let copied = async {
+        // From here on it can be read, whatever becomes of it.
+        let source = sender.snapshots.outgoing(snapshot).await?;
+        tokio::time::sleep(delay).await;
+        source.copy_to(snapshot, &receiver.snapshots).await
+    };
+    match copied.await {
         Ok(received) => received.try_deliver(&receiver.inbox, message),
         Err(error) => {
             let (node, peer) = (sender.id, receiver.id);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_tokio::core::{EntryId, Snapshot};
+use raft_tokio::core::{Body, EntryId, Snapshot};
 use raft_tokio::log_store::{
     LogReadDone, LogReadError, LogReadRequest, LogStoreError, LogWrite, StoredLog, WriteDone,
 };
@@ -248,12 +248,17 @@ pub(crate) enum Address {
     At(String),
 }
 
-/// Remembers what it was told about peers, and can fall silent for ever.
+/// To whom a server has sent snapshots, in order.
+type SnapshotsSent = Arc<Mutex<Vec<NodeId>>>;
+
+/// Remembers what it was told about peers and to whom it sent snapshots, and can
+/// fall silent for ever.
 #[derive(Debug)]
 struct RecordingTransport {
     inner: MemoryTransport,
     peers: Peers,
     is_silent: Arc<AtomicBool>,
+    snapshots_sent: SnapshotsSent,
 }
 
 impl Transport for RecordingTransport {
@@ -262,9 +267,13 @@ impl Transport for RecordingTransport {
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {
-        if !self.is_silent.load(Ordering::SeqCst) {
-            self.inner.send(to, packet);
+        if self.is_silent.load(Ordering::SeqCst) {
+            return;
         }
+        if matches!(&packet, Packet::Raft(message) if matches!(message.body, Body::Snapshot(_))) {
+            self.snapshots_sent.lock().unwrap().push(to);
+        }
+        self.inner.send(to, packet);
     }
 
     fn flush(&mut self) {
@@ -288,6 +297,7 @@ pub(crate) struct Cluster {
     peers: BTreeMap<u64, Peers>,
     /// What makes each server's transport fall silent.
     silence: BTreeMap<u64, Arc<AtomicBool>>,
+    snapshots_sent: BTreeMap<u64, SnapshotsSent>,
     voters: Vec<NodeId>,
     configure: Box<dyn Fn(&mut RaftConfig)>,
 }
@@ -308,6 +318,7 @@ impl Cluster {
             stores: BTreeMap::new(),
             peers: BTreeMap::new(),
             silence: BTreeMap::new(),
+            snapshots_sent: BTreeMap::new(),
             voters: voters.clone(),
             configure: Box::new(configure),
         };
@@ -331,6 +342,7 @@ impl Cluster {
             inner: self.network.join(node_id(id)),
             peers: self.peers.entry(id).or_default().clone(),
             is_silent,
+            snapshots_sent: self.snapshots_sent.entry(id).or_default().clone(),
         };
         let raft = Raft::start(config, Journal::default(), store, transport)
             .await
@@ -380,6 +392,11 @@ impl Cluster {
             Some(None) => Address::Forgotten,
             Some(Some(address)) => Address::At(address.clone()),
         }
+    }
+
+    /// To whom `id` has sent snapshots, in order.
+    pub(crate) fn snapshots_sent(&self, id: NodeId) -> Vec<NodeId> {
+        self.snapshots_sent[&id.get()].lock().unwrap().clone()
     }
 
     pub(crate) fn network(&self) -> &MemoryNetwork {

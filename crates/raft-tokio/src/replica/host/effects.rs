@@ -24,6 +24,10 @@ impl ReplicaHost {
                 node.report_snapshot(message.to, SnapshotOutcome::Failed);
                 self.begin_snapshot();
             } else {
+                if let Body::Snapshot(snapshot) = &message.body {
+                    let index = snapshot.metadata.index;
+                    self.holds.on_sent(message.to, index, self.now());
+                }
                 self.send(message);
             }
         }

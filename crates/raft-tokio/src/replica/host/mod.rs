@@ -15,6 +15,7 @@
 //! | `disk.rs` | writes that are not done, and a disk that stalls |
 //! | `log_reads.rs` | old entries, for followers that lack them |
 //! | `snapshots.rs` | snapshots of the own state machine, and what they cut off |
+//! | `hold.rs` | what the log keeps for followers that get one |
 //! | `reconfigure.rs` | changes of the members |
 //! | `leadership.rs` | news of a leader, and handing over |
 //! | `drain.rs` | the way to a stop |
@@ -27,6 +28,7 @@ mod backlog;
 mod disk;
 mod drain;
 mod effects;
+mod hold;
 mod leadership;
 mod log_reads;
 mod notices;
@@ -47,6 +49,7 @@ use tokio::time::Instant;
 
 use self::applying::Applying;
 use self::disk::Writes;
+use self::hold::Holds;
 use self::notices::Notices;
 use self::snapshots::Snapshots;
 use super::apply::{AppliedBatch, ApplyWork};
@@ -91,6 +94,7 @@ pub(super) struct ReplicaHost {
     ready: Ready,
     writes: Writes,
     snapshots: Snapshots,
+    holds: Holds,
     waiters: Waiters,
     reads: Reads,
     lease: Lease,
@@ -161,6 +165,7 @@ impl ReplicaHost {
             forwards: Forwards::new(seed),
             changes: Changes::default(),
             writes: Writes::default(),
+            holds: Holds::default(),
             snapshots: Snapshots::new(parts.applied, parts.snapshots),
             remote: Vec::new(),
             parked: VecDeque::new(),

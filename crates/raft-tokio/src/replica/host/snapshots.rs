@@ -188,13 +188,14 @@ impl ReplicaHost {
 
     /// How far the log goes with a snapshot at `index`: a part of it stays, so
     /// that followers that are a little late need no snapshot.
-    fn compact_to(&self, node: &Node, index: LogIndex) -> EntryId {
+    fn compact_to(&mut self, node: &Node, index: LogIndex) -> EntryId {
         let storage = node.storage();
         let start = storage.first_index().prev();
         let keep = self.config.snapshot_keep_entries;
         let wanted = LogIndex::new(index.get().saturating_sub(keep)).max(start);
-        let term = storage.term(wanted).unwrap_or_default();
-        EntryId::new(term, wanted)
+        let cut = self.hold_back(node, wanted);
+        let term = storage.term(cut).unwrap_or_default();
+        EntryId::new(term, cut)
     }
 
     pub(super) fn on_compacted(&mut self, node: &mut Node, result: Result<(), LogStoreError>) {

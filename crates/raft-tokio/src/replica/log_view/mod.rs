@@ -8,6 +8,7 @@
 //! | file | room |
 //! |---|---|
 //! | `terms.rs` | the term of every entry |
+//! | `sizes.rs` | how much of the log is behind an index |
 //! | `tail.rs` | the newest entries, limited in bytes and number |
 //! | `read_back.rs` | what is read from the disk, and what cannot be |
 //!
@@ -20,6 +21,7 @@
 //! - Source: etcd `raft.Storage`, of which it is an implementation.
 
 mod read_back;
+mod sizes;
 mod tail;
 mod terms;
 
@@ -33,6 +35,7 @@ use raft_core::{
 
 use self::read_back::ReadBack;
 pub(crate) use self::read_back::{ReadLimits, ReadNumber, ReadOutcome};
+use self::sizes::Sizes;
 use self::tail::Tail;
 pub(crate) use self::tail::TailLimits;
 use self::terms::Terms;
@@ -48,6 +51,7 @@ pub(crate) struct LogView {
     hard_state: HardState,
     snapshot: Snapshot,
     terms: Terms,
+    sizes: Sizes,
     tail: Tail,
     applied: LogIndex,
     /// Changed by questions: who asks for what is not there has it read.
@@ -62,6 +66,7 @@ impl LogView {
             hard_state: HardState::EMPTY,
             snapshot: Snapshot::default(),
             terms: Terms::behind(EntryId::default()),
+            sizes: Sizes::default(),
             tail: Tail::starting_at(LogIndex::new(1), limits),
             applied: LogIndex::ZERO,
             read_back: RefCell::new(ReadBack::new(read_limits)),
@@ -92,7 +97,11 @@ impl LogView {
         } else {
             entries
         };
-        if !self.terms.append(&entries) || !self.tail.append(entries) {
+        if !self.terms.append(&entries) {
+            return Err(MemoryStorageError::Unavailable);
+        }
+        self.sizes.append(&entries);
+        if !self.tail.append(entries) {
             return Err(MemoryStorageError::Unavailable);
         }
         Ok(())
@@ -109,6 +118,7 @@ impl LogView {
         }
         let id = snapshot.metadata.id();
         self.terms = Terms::behind(id);
+        self.sizes = Sizes::default();
         self.tail.restart_at(id.index.next());
         self.applied = id.index;
         self.snapshot = snapshot;
@@ -156,9 +166,15 @@ impl LogView {
         if !self.terms.compact(index) {
             return Err(MemoryStorageError::Unavailable);
         }
+        self.sizes.drop_to(index);
         self.tail.drop_to(index);
         self.read_back.get_mut().drop_to(index);
         Ok(())
+    }
+
+    /// What the entries behind `index` take, encoded, in bytes: to a MiB.
+    pub(crate) fn bytes_behind(&self, index: LogIndex) -> u64 {
+        self.sizes.bytes_behind(index)
     }
 
     // ── what was applied ─────────────────────────────────────────────────────

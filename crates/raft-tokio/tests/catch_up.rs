@@ -1,0 +1,143 @@
+//! A follower that gets a snapshot goes on in the log behind it, however long it
+//! takes and whatever is written meanwhile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_tokio::{LogIndex, Raft, RaftConfig, ReplicaStatus};
+use tokio::time::timeout;
+
+mod support;
+
+use support::Cluster;
+
+/// In simulated time.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// Slow enough for simulated time to pass.
+const WRITE_EVERY: Duration = Duration::from_millis(50);
+/// How long a snapshot is on its way.
+const TRAVEL: Duration = Duration::from_secs(30);
+const COMMAND_BYTES: usize = 8 << 10;
+
+async fn wait_for(raft: &Raft, wanted: impl Fn(&ReplicaStatus) -> bool) -> ReplicaStatus {
+    let reached = timeout(PATIENCE, raft.wait_for(wanted)).await;
+    reached.expect("in time").unwrap()
+}
+
+async fn write(raft: &Raft, count: usize) {
+    for _ in 0..count {
+        raft.propose(Bytes::from(vec![b'x'; COMMAND_BYTES]))
+            .await
+            .unwrap();
+    }
+}
+
+/// A snapshot that is on its way to a follower for [`TRAVEL`].
+struct Transfer {
+    cluster: Cluster,
+    leader: Raft,
+    follower: Raft,
+    /// Where the snapshot stands.
+    snapshot: LogIndex,
+}
+
+impl Transfer {
+    async fn begin(configure: impl Fn(&mut RaftConfig) + 'static) -> Self {
+        let cluster = Cluster::start_with(3, move |config| {
+            config.snapshot_entries = 50;
+            config.snapshot_keep_entries = 10;
+            configure(config);
+        })
+        .await;
+        let leader = cluster.leader().await;
+        let follower = cluster.follower().await;
+        cluster.network().isolate(follower.id());
+        let had = follower.status().last_index;
+        write(&leader, 100).await;
+        wait_for(&leader, |status| status.first_index > had.next()).await;
+        cluster.network().heal();
+        cluster.network().delay_snapshots(TRAVEL);
+        while cluster.snapshots_sent(leader.id()).is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let snapshot = leader.status().snapshot_index;
+        Self {
+            cluster,
+            leader,
+            follower,
+            snapshot,
+        }
+    }
+
+    /// Goes on writing until the follower has caught up, and says how many snapshots
+    /// the leader has sent by then.
+    async fn end(&self) -> usize {
+        // A second one, if it takes one, is quicker.
+        self.cluster.network().heal();
+        let caught_up = async {
+            loop {
+                write(&self.leader, 1).await;
+                tokio::time::sleep(WRITE_EVERY).await;
+                let last = self.leader.status().last_index;
+                if self.follower.status().applied.plus(5) >= last {
+                    break;
+                }
+            }
+        };
+        timeout(PATIENCE, caught_up).await.expect("it catches up");
+        let sent = self.cluster.snapshots_sent(self.leader.id());
+        assert!(sent.iter().all(|to| *to == self.follower.id()));
+        sent.len()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_needs_one_snapshot_whatever_is_written_while_it_travels() {
+    let transfer = Transfer::begin(|_| {}).await;
+    let Transfer {
+        leader, snapshot, ..
+    } = &transfer;
+    // Enough for many snapshots more, each of which would cut the log.
+    write(leader, 500).await;
+    let status = wait_for(leader, |status| status.snapshot_index >= snapshot.plus(450)).await;
+    assert!(status.first_index <= snapshot.next(), "{status:?}");
+    assert_eq!(transfer.end().await, 1);
+    // The log is cut again once nobody needs it.
+    let last = leader.status().last_index;
+    write(leader, 200).await;
+    wait_for(leader, |status| status.first_index >= last).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_not_kept_for_ever_for_a_follower_that_takes_too_long() {
+    const PATIENCE_WITH_IT: Duration = Duration::from_secs(5);
+    let transfer = Transfer::begin(|config| {
+        config.snapshot_hold_timeout = PATIENCE_WITH_IT;
+    })
+    .await;
+    let Transfer {
+        leader, snapshot, ..
+    } = &transfer;
+    write(leader, 100).await;
+    assert!(leader.status().first_index <= snapshot.next());
+    tokio::time::sleep(2 * PATIENCE_WITH_IT).await;
+    write(leader, 100).await;
+    wait_for(leader, |status| status.first_index > snapshot.next()).await;
+    // Then it gets another one, and that does.
+    assert!(transfer.end().await > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_not_kept_without_a_bound_for_a_follower_that_gets_a_snapshot() {
+    const BYTES_MAX: u64 = 4 << 20;
+    let transfer = Transfer::begin(|config| config.snapshot_hold_bytes_max = BYTES_MAX).await;
+    let Transfer {
+        leader, snapshot, ..
+    } = &transfer;
+    write(leader, 200).await;
+    assert!(leader.status().first_index <= snapshot.next());
+    // More than may be kept, though not by much.
+    write(leader, 500).await;
+    wait_for(leader, |status| status.first_index > snapshot.next()).await;
+    assert!(transfer.end().await > 1);
+}
