@@ -153,6 +153,7 @@ impl Content {
             hard_state: self.hard_state,
             snapshot: self.snapshot.clone(),
             entries: Entries::from_batch(entries).unwrap_or_default(),
+            ..StoredLog::default()
         }
     }
 }

@@ -104,7 +104,9 @@ pub struct RaftConfig {
     /// 100 000.
     pub snapshot_entries: u64,
     /// Entries that stay in the log behind a snapshot, so that a follower that
-    /// is a little late needs none. Default 10 000.
+    /// is a little late needs none. With at least `snapshot_entries` of them, a node
+    /// whose latest snapshot is damaged starts from the one before it. Default
+    /// 10 000.
     pub snapshot_keep_entries: u64,
     /// How long the leader keeps the log for a follower to which it has sent a
     /// snapshot, and which is not back in the log. Whoever takes longer gets

@@ -7,7 +7,7 @@ use raft_core::{
     ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, ProposeError as CoreProposeError, Term,
 };
 
-use crate::log_store::LogStoreError;
+use crate::log_store::{LogStoreError, SnapshotLost};
 use crate::state_machine::BoxError;
 use crate::task::Stopped;
 
@@ -278,6 +278,9 @@ pub enum StartError {
     /// The state machine cannot read its own snapshot.
     #[error("the state machine cannot read its snapshot: {0}")]
     Restore(BoxError),
+    /// No stored snapshot can be read that the log reaches back to.
+    #[error(transparent)]
+    SnapshotLost(#[from] SnapshotLost),
     /// The state machine cannot build the snapshot that a new cluster begins
     /// with.
     #[error("the state machine cannot build its first snapshot: {0}")]

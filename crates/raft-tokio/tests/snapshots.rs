@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -109,12 +110,15 @@ impl StateMachine for Blocks {
 /// Two servers, of which the first is a cluster alone at first.
 struct Pair {
     servers: Servers,
+    /// How much of the log stays behind a snapshot.
+    keep_entries: u64,
 }
 
 impl Pair {
     fn new() -> Self {
         Self {
             servers: Servers::new(2),
+            keep_entries: 0,
         }
     }
 
@@ -131,7 +135,7 @@ impl Pair {
         let config = RaftConfig {
             tick: Duration::from_millis(20),
             snapshot_entries: 0,
-            snapshot_keep_entries: 0,
+            snapshot_keep_entries: self.keep_entries,
             ..RaftConfig::new(node_id(id), voters)
         };
         let log = self.servers.log(id)?;
@@ -166,6 +170,10 @@ async fn add(raft: &Raft, blocks: u64) -> LogIndex {
 /// Takes a snapshot that covers what was applied at this index.
 async fn snapshot(raft: &Raft, wanted: LogIndex) {
     raft.snapshot().await.unwrap();
+    snapshot_is_at(raft, wanted).await;
+}
+
+async fn snapshot_is_at(raft: &Raft, wanted: LogIndex) {
     let stored = raft.wait_for(|status| status.snapshot_index >= wanted);
     timeout(PATIENCE, stored).await.expect("in time").unwrap();
 }
@@ -271,9 +279,76 @@ async fn a_bad_snapshot_is_not_started_from() {
     let leader = pair.leader_with(4).await;
     leader.shutdown().await;
     drop(leader);
-    pair.servers.damage_newest_snapshot(1);
-    let refused = pair.try_start(1, Blocks::new()).await.unwrap_err();
-    assert!(refused.to_string().contains("snapshot"), "{refused}");
+    // The one before it is there, but the log no longer reaches back to that.
+    assert_eq!(pair.servers.snapshot_files(1, ".snap").len(), 2);
+    let refuses = |file: PathBuf| {
+        let pair = &pair;
+        async move {
+            let refused = pair.try_start(1, Blocks::new()).await.unwrap_err();
+            let sentence = refused.to_string();
+            assert!(sentence.contains(&*file.to_string_lossy()), "{sentence}");
+            assert!(sentence.contains("Replacing a node"), "{sentence}");
+        }
+    };
+    let whole = fs::read(pair.servers.snapshot_files(1, ".snap").pop().unwrap()).unwrap();
+    refuses(pair.servers.damage_newest_snapshot(1)).await;
+    // The same if it cannot even be opened, or is gone.
+    let file = pair.servers.snapshot_files(1, ".snap").pop().unwrap();
+    fs::write(&file, &whole[..100]).unwrap();
+    refuses(file.clone()).await;
+    fs::remove_file(&file).unwrap();
+    refuses(file.clone()).await;
+    // To refuse has changed nothing.
+    fs::write(&file, &whole).unwrap();
+    let leader = pair.start(1, Blocks::new()).await;
+    leader.campaign().await.unwrap();
+    assert_eq!(count_of(&leader).await, 4);
+    leader.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_older_snapshot_does_if_the_log_reaches_back_to_it() {
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [Damage; 3] = [
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+        |bytes| bytes[20] ^= 1,
+        |bytes| bytes.truncate(bytes.len() - 1),
+    ];
+    for damage in damages {
+        let pair = Pair {
+            keep_entries: 1000,
+            ..Pair::new()
+        };
+        let leader = pair.leader_with(4).await;
+        let index = add(&leader, 3).await;
+        snapshot(&leader, index).await;
+        add(&leader, 2).await;
+        leader.shutdown().await;
+        let had = leader.status();
+        drop(leader);
+        let file = pair.servers.snapshot_files(1, ".snap").pop().unwrap();
+        let mut bytes = fs::read(&file).unwrap();
+        damage(&mut bytes);
+        fs::write(&file, bytes).unwrap();
+
+        let leader = pair.start(1, Blocks::new()).await;
+        leader.campaign().await.unwrap();
+        assert_eq!(count_of(&leader).await, 9);
+        let now = leader.status();
+        assert!(now.term > had.term && now.commit >= had.commit, "{now:?}");
+        // A good one takes its place by itself, and is started from.
+        snapshot_is_at(&leader, had.snapshot_index.next()).await;
+        leader.shutdown().await;
+        drop(leader);
+        let leader = pair.start(1, Blocks::new()).await;
+        snapshot_is_at(&leader, had.snapshot_index.next()).await;
+        leader.campaign().await.unwrap();
+        assert_eq!(count_of(&leader).await, 9);
+        leader.shutdown().await;
+    }
 }
 
 #[tokio::test]

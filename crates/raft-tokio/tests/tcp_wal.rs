@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use raft_tokio::{
-    ConfChange, ConfChangeType, RaftConfig, SerdeMachine, TypedRaft, WalLogStore,
+    ConfChange, ConfChangeType, RaftConfig, SerdeMachine, StartError, TypedRaft, WalLogStore,
     WalLogStoreOptions,
 };
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,10 @@ impl Cluster {
 
     /// Starts a server with what its folder has; one of three voters at first.
     async fn start(&self, id: u64) -> Replica {
+        self.try_start(id).await.unwrap()
+    }
+
+    async fn try_start(&self, id: u64) -> Result<Replica, StartError> {
         let voters = if id <= 3 { vec![1, 2, 3] } else { Vec::new() };
         let config = RaftConfig {
             tick: Duration::from_millis(20),
@@ -68,9 +72,7 @@ impl Cluster {
         };
         let log = self.servers.log(id).unwrap();
         let transport = self.servers.listen(id, &log).await;
-        TypedRaft::start(config, Book::default(), log, transport)
-            .await
-            .unwrap()
+        TypedRaft::start(config, Book::default(), log, transport).await
     }
 
     async fn start_three(&self) -> Vec<Replica> {
@@ -303,6 +305,53 @@ async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
     timeout(PATIENCE, replaced).await.expect("in time").unwrap();
     assert_has(&book_of(&new).await, 0..110);
     replicas.push(new);
+    stop_all(replicas).await;
+}
+
+/// What docs/OPERATIONS.md says under "Replacing a node".
+#[tokio::test]
+async fn a_node_whose_snapshot_is_damaged_is_replaced_and_nothing_is_lost() {
+    let cluster = Cluster::of(4, 50);
+    let mut replicas = cluster.start_three().await;
+    for number in 0..100 {
+        write_down(&replicas, number).await;
+    }
+    let damaged = replicas.remove(2);
+    // So far that the log no longer reaches back to an older one.
+    let compacted = damaged
+        .raft()
+        .wait_for(|status| status.first_index.get() > 60);
+    timeout(PATIENCE, compacted).await.expect("cut").unwrap();
+    timeout(PATIENCE, damaged.raft().shutdown())
+        .await
+        .expect("it stops");
+    drop(damaged);
+    let file = cluster.servers.damage_newest_snapshot(3);
+    let refused = cluster.try_start(3).await.unwrap_err().to_string();
+    assert!(refused.contains(&*file.to_string_lossy()), "{refused}");
+    for number in 100..120 {
+        write_down(&replicas, number).await;
+    }
+
+    let folder = cluster.servers.folder(3);
+    std::fs::rename(&folder, folder.with_extension("damaged")).unwrap();
+    let new = cluster.start(4).await;
+    let leader = replicas[leader_of(&replicas).await].clone();
+    let address = cluster.servers.address(4).to_string();
+    let added = leader.raft().add_learner(node_id(4), Some(address));
+    timeout(PATIENCE, added).await.expect("in time").unwrap();
+    let replaced = leader.raft().replace(node_id(3), node_id(4));
+    let members = timeout(PATIENCE, replaced).await.expect("in time").unwrap();
+    assert_eq!(members.voters, [1, 2, 4].map(node_id));
+    assert_has(&book_of(&new).await, 0..120);
+    // It counts: with one of the others away the cluster still commits.
+    let away = replicas.remove(0);
+    timeout(PATIENCE, away.raft().shutdown())
+        .await
+        .expect("it stops");
+    replicas.push(new);
+    write_down(&replicas, 120).await;
+    assert_has(&book_of(&replicas[1]).await, 0..=120);
     stop_all(replicas).await;
 }
 

@@ -63,6 +63,7 @@ impl LogStore for MemoryLogStore {
                 hard_state: stored.hard_state,
                 snapshot: stored.snapshot.clone(),
                 entries: stored.entries.between(first, stored.entries.next_index()),
+                ..StoredLog::default()
             }
         }))
     }

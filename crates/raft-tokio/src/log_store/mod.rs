@@ -26,9 +26,15 @@ pub use wal::{WalLogStore, WalLogStoreError, WalLogStoreOptions};
 pub struct StoredLog {
     /// Term, vote and commit index.
     pub hard_state: HardState,
-    /// The latest snapshot, with the manifest of its data.
+    /// The latest snapshot that can be opened, with the manifest of its data.
     pub snapshot: Option<Snapshot>,
-    /// The entries behind the snapshot.
+    /// Older ones, newest first, in case its data is damaged. The entries reach
+    /// back to each of them. May be empty.
+    pub older_snapshots: Vec<Snapshot>,
+    /// Where a newer snapshot stands that the log refers to, if that cannot be
+    /// opened.
+    pub damaged_snapshot: Option<LogIndex>,
+    /// The entries behind the snapshot; perhaps some before it, without a gap.
     pub entries: Entries,
 }
 
@@ -61,6 +67,22 @@ pub enum Durability {
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the log store failed: {0}")]
 pub struct LogStoreError(pub Arc<dyn std::error::Error + Send + Sync>);
+
+/// The snapshot that a log begins with cannot be read, and no older one can take
+/// its place. Nothing that the cluster has acknowledged is lost by it, but this
+/// folder cannot be started from.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{snapshot} is damaged ({why}), and no older snapshot reaches up to the log: nothing can be \
+     started from this folder. Put it away, and replace this node by a new one with another id \
+     (\"Replacing a node\" in docs/OPERATIONS.md)"
+)]
+pub struct SnapshotLost {
+    /// Which, as [`SnapshotStorage::describe`] says.
+    pub snapshot: String,
+    /// What is wrong with it.
+    pub why: String,
+}
 
 /// To be called when a write is done; writes are done in the order in which
 /// they were handed over.

@@ -22,7 +22,7 @@ use raft_wal::{
 
 use super::{
     Durability, LogReadDone, LogReadError, LogReadRequest, LogStore, LogStoreError, LogWrite,
-    StoredLog, WriteDone,
+    SnapshotLost, StoredLog, WriteDone,
 };
 use crate::snapshot::{SnapshotFiles, SnapshotStorage};
 
@@ -120,6 +120,17 @@ impl WalLogStore {
     }
 }
 
+/// What is wrong with a file, if it is that and not the disk that cannot be asked.
+fn loss(error: &SnapshotError) -> Option<String> {
+    match error {
+        SnapshotError::Damaged { what, .. } => Some((*what).to_owned()),
+        SnapshotError::Disk(failure) if failure.source.kind() == std::io::ErrorKind::NotFound => {
+            Some(failure.to_string())
+        }
+        _ => None,
+    }
+}
+
 fn failed(error: impl std::error::Error + Send + std::marker::Sync + 'static) -> LogStoreError {
     LogStoreError(Arc::new(error))
 }
@@ -135,19 +146,21 @@ impl LogStore for WalLogStore {
         self.snapshots
             .remove_unrecorded(installed)
             .map_err(failed)?;
-        let snapshot = match group.snapshot {
-            Some(metadata) => {
-                let manifest = self.snapshots.manifest(metadata.id()).map_err(failed)?;
-                Some(manifest.snapshot(metadata))
-            }
-            None => None,
+        let found = match installed {
+            Some(installed) => self.usable_snapshots(installed, group.compacted)?,
+            None => Vec::new(),
         };
+        let mut found = found.into_iter();
+        let snapshot = found.next();
+        let opened = snapshot.as_ref().map(|snapshot| snapshot.metadata.id());
         if self.pruner.is_none() {
             self.pruner = Some(Pruner::start(self.snapshots.clone()).map_err(failed)?);
         }
         Ok(StoredLog {
             hard_state: group.hard_state,
             snapshot,
+            older_snapshots: found.collect(),
+            damaged_snapshot: installed.filter(|_| opened != installed).map(|id| id.index),
             entries: group
                 .entries
                 .between(group.entries.first_index(), group.entries.next_index()),
@@ -205,6 +218,44 @@ impl LogStore for WalLogStore {
 }
 
 impl WalLogStore {
+    /// The snapshots up to the one that the log refers to which can be opened and
+    /// to which the log reaches back, newest first: one at least.
+    fn usable_snapshots(
+        &self,
+        installed: EntryId,
+        compacted: EntryId,
+    ) -> Result<Vec<Snapshot>, LogStoreError> {
+        let mut usable = Vec::new();
+        let mut damage = None;
+        let stored = self.snapshots.ids().map_err(failed)?;
+        let older = stored.into_iter().filter(|id| id.index < installed.index);
+        for id in std::iter::once(installed).chain(older) {
+            if id.index < compacted.index {
+                break;
+            }
+            let error = match self.snapshots.snapshot(id) {
+                Ok(snapshot) => {
+                    usable.push(snapshot);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let Some(why) = loss(&error) else {
+                return Err(failed(error));
+            };
+            tracing::error!(node = %self.options.node_id, index = %id.index, %error,
+                "a stored snapshot cannot be opened. Look at the disk");
+            damage.get_or_insert(SnapshotLost {
+                snapshot: self.snapshots.describe(id),
+                why,
+            });
+        }
+        match damage {
+            Some(lost) if usable.is_empty() => Err(failed(lost)),
+            _ => Ok(usable),
+        }
+    }
+
     /// Once the log refers to another snapshot, older ones go.
     fn pruning(&self, installed: Option<EntryId>, done: WriteDone) -> WriteDone {
         let (Some(installed), Some(pruner)) = (installed, &self.pruner) else {

@@ -9,7 +9,6 @@
 //! - Source: Raft Fig. 2 (`lastApplied`), §7.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use raft_core::{ApplyReceipt, Entries, EntryId, EntryType, LogIndex, Snapshot, SnapshotMetadata};
@@ -21,10 +20,11 @@ use super::configuration::Configuration;
 use super::propose::Applied;
 use super::reports::{Reports, Wanted};
 use super::request::{Event, PendingRead, Waiter};
+use super::restore::restore;
 use super::waiters::CommittedWaiters;
 use crate::fairness::let_others_run;
-use crate::snapshot::{SnapshotExchange, SnapshotStorage, build, open_checked};
-use crate::state_machine::{BoxError, StateMachine};
+use crate::snapshot::{SnapshotExchange, build};
+use crate::state_machine::StateMachine;
 use crate::task::panic_text;
 
 /// What the state machine is to do, in order.
@@ -115,31 +115,6 @@ fn caught(work: impl FnOnce()) -> Result<(), String> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panic_text(panic.as_ref()))
 }
 
-/// Restores a state machine from a snapshot that is stored, on a thread that may
-/// wait for the disk.
-///
-/// # Errors
-/// It cannot read the snapshot, or it panicked; then it is gone.
-pub(super) async fn restore<M: StateMachine>(
-    mut machine: M,
-    snapshot: Snapshot,
-    storage: Arc<dyn SnapshotStorage>,
-) -> Result<M, BoxError> {
-    let restored = tokio::task::spawn_blocking(move || {
-        let mut reader = open_checked(storage.as_ref(), &snapshot)?;
-        machine.restore(&mut reader)?;
-        reader.finish()?;
-        Ok(machine)
-    });
-    match restored.await {
-        Ok(restored) => restored,
-        Err(error) => Err(match error.try_into_panic() {
-            Ok(panic) => panic_text(panic.as_ref()).into(),
-            Err(cancelled) => cancelled.into(),
-        }),
-    }
-}
-
 impl<M: StateMachine> ApplyTask<M> {
     pub(super) fn new(
         machine: M,
@@ -185,7 +160,7 @@ impl<M: StateMachine> ApplyTask<M> {
         let storage = self.snapshots.storage().clone();
         self.machine = restore(self.machine, snapshot, storage)
             .await
-            .map_err(|error| format!("it cannot read a snapshot: {error}"))?;
+            .map_err(|failed| format!("it cannot read a snapshot: {}", failed.error))?;
         self.applied = id;
         self.configuration = configuration;
         self.report(None);

@@ -19,6 +19,7 @@
 //! | `changes.rs` | who waits for a change of members or of the leader |
 //! | `apply.rs` | the task of the state machine |
 //! | `reports.rs` | how far that is, until the loop looks |
+//! | `restore.rs` | from a stored snapshot to the state machine |
 //! | `start.rs` | from a stored log to a running replica |
 
 mod apply;
@@ -35,6 +36,7 @@ mod propose;
 mod reads;
 mod reports;
 mod request;
+mod restore;
 mod start;
 mod waiters;
 

@@ -22,6 +22,7 @@ use super::log_view::{LogView, ReadLimits, TailLimits};
 use super::propose::Room;
 use super::reports::Reports;
 use super::request::Event;
+use super::restore::restore_newest;
 use crate::address_book::AddressBook;
 use crate::config::RaftConfig;
 use crate::error::StartError;
@@ -60,11 +61,8 @@ pub(super) async fn start(
     if is_pristine(&stored) && !config.initial_voters.is_empty() {
         stored = found(&config, &mut machine, &mut log).await?;
     }
-    if let Some(snapshot) = stored.snapshot.clone() {
-        machine = apply::restore(machine, snapshot, log.snapshots())
-            .await
-            .map_err(StartError::Restore)?;
-    }
+    let machine = restore_newest(machine, &mut stored, log.snapshots()).await?;
+    let damaged_snapshot = stored.damaged_snapshot;
     let snapshot = stored.snapshot.as_ref();
     let applied = snapshot.map_or(EntryId::default(), |snapshot| snapshot.metadata.id());
     let configuration = match snapshot.map(Configuration::of).transpose() {
@@ -140,6 +138,7 @@ pub(super) async fn start(
             snapshots,
             applied: applied.index,
             configuration,
+            damaged_snapshot,
             tick,
             status,
             room,
@@ -210,7 +209,7 @@ async fn found(
     Ok(StoredLog {
         hard_state,
         snapshot: Some(snapshot),
-        entries: Entries::new(),
+        ..StoredLog::default()
     })
 }
 

@@ -8,7 +8,7 @@
 use std::io;
 use std::path::Path;
 
-use raft_core::{EntryId, SnapshotMetadata};
+use raft_core::{EntryId, Snapshot, SnapshotMetadata};
 use raft_wal::{Identity, SnapshotError, SnapshotStore};
 
 use super::manifest::SnapshotManifest;
@@ -65,13 +65,22 @@ impl SnapshotFiles {
         self.store.prune(installed)
     }
 
-    /// The manifest of a snapshot whose file is there and has good ends.
+    /// The snapshots that have a file, newest first. They may be damaged. Blocks.
+    ///
+    /// # Errors
+    /// The disk failed.
+    pub fn ids(&self) -> Result<Vec<EntryId>, SnapshotError> {
+        self.store.ids()
+    }
+
+    /// A snapshot whose file is there and has good ends, with its manifest. Blocks.
     ///
     /// # Errors
     /// It is not there, or cannot be read.
-    pub fn manifest(&self, id: EntryId) -> Result<SnapshotManifest, SnapshotError> {
+    pub fn snapshot(&self, id: EntryId) -> Result<Snapshot, SnapshotError> {
         let reader = self.store.open_data(id)?;
-        manifest_of(reader.stored())
+        let stored = reader.stored();
+        Ok(manifest_of(stored)?.snapshot(stored.metadata.clone()))
     }
 }
 
@@ -127,6 +136,10 @@ impl SnapshotStorage for SnapshotFiles {
         let (data_bytes, crc32c) = (manifest.data_bytes, manifest.crc32c);
         let part = self.store.resume(metadata, &note, data_bytes, crc32c)?;
         Ok(Box::new(part))
+    }
+
+    fn describe(&self, id: EntryId) -> String {
+        format!("the snapshot {}", self.store.file(id).display())
     }
 
     fn remove(&self, id: EntryId) -> Result<(), SnapshotStorageError> {

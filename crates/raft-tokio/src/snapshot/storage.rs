@@ -78,6 +78,12 @@ pub trait SnapshotStorage: Send + Sync + 'static {
         manifest: SnapshotManifest,
     ) -> Result<Box<dyn SnapshotPart>, SnapshotStorageError>;
 
+    /// What to call a snapshot in a sentence for whoever runs this server: its
+    /// file, if it has one.
+    fn describe(&self, id: EntryId) -> String {
+        format!("the snapshot at index {} of term {}", id.index, id.term)
+    }
+
     /// Removes a snapshot that arrived and was not needed.
     ///
     /// # Errors

@@ -207,7 +207,7 @@ impl<F: Fs> SnapshotPart<F> {
             .write_all_at(&footer, len_u64(self.header.len()) + self.data_bytes)
             .attempt(Operation::Write, &self.path)
             .map_err(disk)?;
-        let path = self.store.path(self.metadata.id());
+        let path = self.store.file(self.metadata.id());
         self.store.publish(&self.file, &self.path, &path)?;
         self.store.sync_dir()?;
         Ok(StoredSnapshot {

@@ -128,7 +128,8 @@ impl<F: Fs> SnapshotStore<F> {
             .map_err(disk)
     }
 
-    pub(super) fn path(&self, id: EntryId) -> PathBuf {
+    /// Where a snapshot's file is, or would be.
+    pub fn file(&self, id: EntryId) -> PathBuf {
         self.dir.join(format!(
             "{:016x}-{:016x}{SUFFIX}",
             id.index.get(),
@@ -252,7 +253,7 @@ impl<F: Fs> SnapshotStore<F> {
     /// # Errors
     /// The disk failed, or the file is damaged or not of this group.
     pub fn open_data(&self, id: EntryId) -> Result<SnapshotReader<F::File>, SnapshotError> {
-        let path = self.path(id);
+        let path = self.file(id);
         let file = self
             .fs
             .open_read_only(&path)
@@ -329,7 +330,7 @@ impl<F: Fs> SnapshotStore<F> {
     /// # Errors
     /// The disk failed.
     pub fn remove(&self, id: EntryId) -> Result<(), SnapshotError> {
-        let path = self.path(id);
+        let path = self.file(id);
         self.fs
             .remove(&path)
             .attempt(Operation::Remove, &path)
@@ -355,7 +356,7 @@ impl<F: Fs> SnapshotStore<F> {
 
     /// Whether header and footer are good; that is enough to keep a file.
     fn has_good_ends(&self, id: EntryId) -> bool {
-        let path = self.path(id);
+        let path = self.file(id);
         self.fs
             .open_read_only(&path)
             .ok()

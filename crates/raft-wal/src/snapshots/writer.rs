@@ -44,7 +44,7 @@ impl<F: Fs> SnapshotWriter<F> {
         note: &Bytes,
     ) -> Result<Self, SnapshotError> {
         let header = store.header(metadata, note)?;
-        let path = store.path(metadata.id());
+        let path = store.file(metadata.id());
         let tmp = path.with_extension("snap.tmp");
         let file = store
             .fs

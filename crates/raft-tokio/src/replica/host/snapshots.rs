@@ -54,23 +54,30 @@ pub(super) struct Snapshots {
     offered: Vec<EntryId>,
     /// The one that the state machine has not read yet.
     restoring: Option<EntryId>,
-    /// The stored one cannot be read.
+    /// The stored one cannot be read, or the one that the log refers to.
     is_damaged: bool,
     /// The next one is not begun by itself before so much is applied.
     not_before: LogIndex,
 }
 
 impl Snapshots {
-    pub(super) fn new(stored: LogIndex, exchange: SnapshotExchange) -> Self {
+    /// With the stored one that the replica began with; `damaged` is a newer one
+    /// that the log refers to and that cannot be read. Then another one is taken
+    /// as soon as it can be newer than that.
+    pub(super) fn new(
+        stored: LogIndex,
+        damaged: Option<LogIndex>,
+        exchange: SnapshotExchange,
+    ) -> Self {
         Self {
             stored,
-            newest: stored,
+            newest: damaged.unwrap_or(stored),
             progress: Progress::Idle,
             exchange,
             offered: Vec::new(),
             restoring: None,
-            is_damaged: false,
-            not_before: LogIndex::ZERO,
+            is_damaged: damaged.is_some(),
+            not_before: damaged.map_or(LogIndex::ZERO, LogIndex::next),
         }
     }
 
