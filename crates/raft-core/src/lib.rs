@@ -109,5 +109,5 @@ pub use types::{
     AppendResponse, Body, ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType,
     ConfChangeV1, ConfState, Entries, Entry, EntryId, EntryType, HardState, InvalidNodeId,
     LogIndex, MalformedConfChange, Message, NodeId, Proposal, RoleKind, Round, Snapshot,
-    SnapshotMetadata, SoftState, Term, VoteResponse,
+    SnapshotMetadata, SoftState, Term, TermRuns, VoteResponse,
 };

@@ -7,7 +7,7 @@ use raft_core::{
     ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, ProposeError as CoreProposeError, Term,
 };
 
-use crate::log_store::{LogStoreError, SnapshotLost};
+use crate::log_store::{LogReadError, LogStoreError, SnapshotLost};
 use crate::state_machine::BoxError;
 use crate::task::Stopped;
 
@@ -278,6 +278,12 @@ pub enum StartError {
     /// The state machine cannot read its own snapshot.
     #[error("the state machine cannot read its snapshot: {0}")]
     Restore(BoxError),
+    /// An entry of the log cannot be read back.
+    #[error(transparent)]
+    LogRead(#[from] LogReadError),
+    /// The state machine panicked on an entry of its log.
+    #[error("the state machine failed on an entry of its log: {0}")]
+    Apply(BoxError),
     /// No stored snapshot can be read that the log reaches back to.
     #[error(transparent)]
     SnapshotLost(#[from] SnapshotLost),

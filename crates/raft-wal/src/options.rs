@@ -24,6 +24,11 @@ pub struct WalOptions {
     /// batch is durable. From then on damage to that batch is noticed too.
     /// Default: 5 ms.
     pub durable_mark_after: Duration,
+    /// How much of each group's entries is in memory once the log is open, the
+    /// newest, in bytes of
+    /// [`encoded_len`](raft_core::Entry::encoded_len); one record goes in any case.
+    /// [`Wal::read`](crate::Wal::read) reads the others. Default: 256 MiB.
+    pub recovered_bytes_max: u64,
 }
 
 impl Default for WalOptions {
@@ -34,6 +39,7 @@ impl Default for WalOptions {
             batch_bytes_max: 4 << 20,
             queue_bytes_max: 64 << 20,
             durable_mark_after: Duration::from_millis(5),
+            recovered_bytes_max: 256 << 20,
         }
     }
 }
@@ -71,6 +77,14 @@ impl WalOptions {
     #[must_use]
     pub fn durable_mark_after(mut self, idle: Duration) -> Self {
         self.durable_mark_after = idle;
+        self
+    }
+
+    /// How much of each group's entries is in memory once the log is open, in
+    /// bytes.
+    #[must_use]
+    pub fn recovered_bytes_max(mut self, bytes: u64) -> Self {
+        self.recovered_bytes_max = bytes;
         self
     }
 

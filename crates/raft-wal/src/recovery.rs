@@ -62,9 +62,10 @@ impl Found {
         data_dir: &Path,
         identity: Identity,
         files: &[(u64, PathBuf)],
+        recovered_bytes_max: u64,
     ) -> Result<Self, OpenError> {
         let mut found = Self::new();
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(recovered_bytes_max);
         let mut previous: Option<(Segment, Link)> = None;
         // What is left of segments that were being dropped may have gaps.
         let start = files

@@ -2,15 +2,18 @@
 //!
 //! From segments to what each group had: the records in order, later ones
 //! winning over earlier ones. Replay stops at the first place that it cannot
-//! prove, and never goes on behind it.
+//! prove, and never goes on behind it. Of the entries the newest stay in memory,
+//! however long the log is, and of all of them the terms.
 //!
 //! - Owns: the groups while they are rebuilt.
 //! - Emits: [`Recovered`], and where each group stands for the writer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use raft_core::{Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMetadata};
+use raft_core::{
+    Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMetadata, Term, TermRuns,
+};
 
 use crate::error::Damage;
 use crate::format::{GroupState, Record};
@@ -46,7 +49,10 @@ pub struct RecoveredGroup {
     pub snapshot: Option<SnapshotMetadata>,
     /// The last entry that was compacted away, or that a snapshot replaced.
     pub compacted: EntryId,
-    /// The entries behind `compacted`.
+    /// The terms of the entries behind `compacted`.
+    pub terms: TermRuns,
+    /// The newest of these entries: all, unless they take more than
+    /// [`recovered_bytes_max`](crate::WalOptions::recovered_bytes_max).
     pub entries: EntrySequence,
 }
 
@@ -56,6 +62,7 @@ impl Default for RecoveredGroup {
             hard_state: HardState::EMPTY,
             snapshot: None,
             compacted: EntryId::default(),
+            terms: TermRuns::behind(EntryId::default()),
             entries: EntrySequence::starting_at(LogIndex::new(1)),
         }
     }
@@ -76,6 +83,7 @@ pub struct TornTail {
 #[derive(Debug)]
 pub(crate) struct Replay {
     groups: BTreeMap<u64, Replayed>,
+    recovered_bytes_max: u64,
     /// The oldest segment that is needed, as far as the log says.
     pub(crate) oldest_needed: u64,
 }
@@ -92,15 +100,95 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 struct Replayed {
     group: Group,
-    entries: EntrySequence,
+    terms: TermRuns,
+    newest: Newest,
 }
 
 impl Replayed {
     fn from_state(state: &GroupState) -> Self {
+        let last = state.next.prev();
+        // Of entries that are in no segment any more the term does not matter: a
+        // compaction passes them, or the log has a hole.
+        let last = if last == state.compacted.index {
+            state.compacted
+        } else {
+            EntryId::new(Term::ZERO, last)
+        };
         Self {
             group: Group::from_state(state),
-            entries: EntrySequence::starting_at(state.next),
+            terms: TermRuns::behind(last),
+            newest: Newest::starting_at(state.next),
         }
+    }
+
+    fn append(&mut self, entries: Entries, bytes_max: u64) {
+        if let Some(first) = entries.first()
+            && first.index() < self.terms.first_index()
+        {
+            self.terms = TermRuns::behind(EntryId::new(Term::ZERO, first.index().prev()));
+        }
+        self.terms.append(&entries);
+        self.newest.append(entries, bytes_max);
+    }
+}
+
+/// The newest entries of a group, within a limit.
+#[derive(Debug)]
+struct Newest {
+    entries: EntrySequence,
+    /// Where each record's entries end, and what they take.
+    records: VecDeque<(LogIndex, u64)>,
+    bytes: u64,
+}
+
+impl Newest {
+    fn starting_at(first: LogIndex) -> Self {
+        Self {
+            entries: EntrySequence::starting_at(first),
+            records: VecDeque::new(),
+            bytes: 0,
+        }
+    }
+
+    fn append(&mut self, entries: Entries, bytes_max: u64) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return;
+        };
+        while let Some((next, bytes)) = self.records.back().copied()
+            && next > first.index()
+        {
+            self.records.pop_back();
+            self.bytes -= bytes;
+        }
+        // A record that is overwritten in its middle keeps its beginning.
+        let start = self.records.back().map(|(next, _)| *next);
+        let kept = start.unwrap_or(self.entries.first_index());
+        if kept < first.index() {
+            let bytes = self.entries.between(kept, first.index()).encoded_bytes();
+            self.records.push_back((first.index(), bytes));
+            self.bytes += bytes;
+        }
+        let bytes = entries.encoded_bytes();
+        self.records.push_back((last.index().next(), bytes));
+        self.bytes += bytes;
+        self.entries.append(entries);
+        while self.bytes > bytes_max && self.records.len() > 1 {
+            self.drop_record();
+        }
+    }
+
+    fn drop_record(&mut self) {
+        if let Some((next, bytes)) = self.records.pop_front() {
+            self.bytes -= bytes;
+            self.entries.drop_before(next);
+        }
+    }
+
+    fn drop_before(&mut self, index: LogIndex) {
+        while self.records.front().is_some_and(|(next, _)| *next <= index) {
+            self.drop_record();
+        }
+        self.entries.drop_before(index);
     }
 }
 
@@ -108,15 +196,18 @@ impl Default for Replayed {
     fn default() -> Self {
         Self {
             group: Group::new(),
-            entries: EntrySequence::starting_at(LogIndex::new(1)),
+            terms: TermRuns::behind(EntryId::default()),
+            newest: Newest::starting_at(LogIndex::new(1)),
         }
     }
 }
 
 impl Replay {
-    pub(crate) fn new() -> Self {
+    /// Keeps so much of each group's entries in memory, in bytes.
+    pub(crate) fn new(recovered_bytes_max: u64) -> Self {
         Self {
             groups: BTreeMap::new(),
+            recovered_bytes_max,
             oldest_needed: 1,
         }
     }
@@ -133,13 +224,15 @@ impl Replay {
             Record::HardState(hard_state) => self.group(group).group.hard_state = hard_state,
             Record::Snapshot(snapshot) => {
                 let replayed = self.group(group);
-                replayed.entries = EntrySequence::starting_at(snapshot.index.next());
+                replayed.terms = TermRuns::behind(snapshot.id());
+                replayed.newest = Newest::starting_at(snapshot.index.next());
                 replayed.group.install(snapshot);
             }
             Record::Compact(up_to, snapshot) => {
                 let replayed = self.group(group);
                 replayed.group.compact(up_to, snapshot);
-                replayed.entries.drop_before(replayed.group.first_index());
+                replayed.terms.compact_to(replayed.group.compacted);
+                replayed.newest.drop_before(replayed.group.first_index());
             }
             Record::GroupState(state) => {
                 let known = self
@@ -174,10 +267,9 @@ impl Replay {
     }
 
     fn entries(&mut self, place: Place, group: u64, entries: Entries) -> Result<(), Damage> {
-        let Replayed {
-            group: known,
-            entries: log,
-        } = self.group(group);
+        let bytes_max = self.recovered_bytes_max;
+        let replayed = self.group(group);
+        let known = &mut replayed.group;
         let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
             return Err(Damage::Meaningless);
         };
@@ -190,27 +282,35 @@ impl Replay {
             });
         }
         known.append(place, first, next);
-        log.append(entries);
+        replayed.append(entries, bytes_max);
         Ok(())
     }
 
     /// The groups, if each has all entries behind its compaction mark.
     pub(crate) fn finish(self) -> Result<Finished, Damage> {
         let mut finished = Finished::default();
-        for (id, Replayed { group, entries }) in self.groups {
-            if entries.first_index() != group.first_index() || entries.next_index() != group.next {
+        for (id, replayed) in self.groups {
+            let Replayed {
+                group,
+                mut terms,
+                newest: Newest { entries, .. },
+            } = replayed;
+            let ends_well = entries.next_index() == group.next && terms.next_index() == group.next;
+            if terms.first_index() != group.first_index() || !ends_well {
                 return Err(Damage::Hole {
                     group: id,
                     expected: group.first_index(),
-                    found: entries.first_index(),
+                    found: terms.first_index(),
                 });
             }
+            terms.compact_to(group.compacted);
             finished.recovered.insert(
                 id,
                 RecoveredGroup {
                     hard_state: group.hard_state,
                     snapshot: group.snapshot.clone(),
                     compacted: group.compacted,
+                    terms,
                     entries,
                 },
             );
@@ -244,7 +344,6 @@ pub(crate) fn segments(dir: &Path, names: &[String]) -> Vec<(u64, PathBuf)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raft_core::Term;
 
     fn place(sequence: u64) -> Place {
         Place {
@@ -256,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_group_state_must_agree_with_the_segments_before() {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(u64::MAX);
         let vote = HardState {
             term: Term::new(3),
             ..HardState::EMPTY
@@ -280,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_segment_cannot_call_itself_superfluous() {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(u64::MAX);
         assert_eq!(replay.record(place(2), 0, Record::Purge(2)), Ok(()));
         let refused = replay.record(place(2), 0, Record::Purge(3));
         assert_eq!(refused, Err(Damage::Meaningless));
@@ -289,7 +388,7 @@ mod tests {
 
     #[test]
     fn the_first_batch_of_a_segment_states_every_group() {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(u64::MAX);
         assert_eq!(replay.unstated(&[]), None);
         replay
             .record(place(1), 5, Record::HardState(HardState::EMPTY))
@@ -299,7 +398,7 @@ mod tests {
 
     #[test]
     fn entries_behind_a_hole_are_not_taken() {
-        let mut replay = Replay::new();
+        let mut replay = Replay::new(u64::MAX);
         let entry = raft_core::Entry::normal(Term::new(1), LogIndex::new(2), bytes::Bytes::new());
         let refused = replay.record(place(1), 5, Record::Entries(entry.into()));
         assert!(matches!(refused, Err(Damage::Hole { group: 5, .. })));

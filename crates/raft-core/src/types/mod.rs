@@ -11,6 +11,7 @@ mod ids;
 mod message;
 mod snapshot;
 mod state;
+mod term_runs;
 
 pub use conf::{
     ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV1, ConfState,
@@ -24,3 +25,4 @@ pub use ids::{EntryId, InvalidNodeId, LogIndex, NodeId, Term};
 pub use message::{AppendResponse, Body, Message, Round, VoteResponse};
 pub use snapshot::{Snapshot, SnapshotMetadata};
 pub use state::{HardState, RoleKind, SoftState};
+pub use term_runs::TermRuns;

@@ -13,7 +13,7 @@ mod wal;
 use std::fmt;
 use std::sync::Arc;
 
-use raft_core::{Entries, EntryId, HardState, LogIndex, Snapshot};
+use raft_core::{Entries, EntryId, HardState, LogIndex, Snapshot, TermRuns};
 
 use crate::snapshot::SnapshotStorage;
 
@@ -36,6 +36,10 @@ pub struct StoredLog {
     pub damaged_snapshot: Option<LogIndex>,
     /// The entries behind the snapshot; perhaps some before it, without a gap.
     pub entries: Entries,
+    /// If `entries` are only the newest of them, because all together would take
+    /// too much memory: the terms of all. The others are [read](LogStore::read)
+    /// piece by piece before the replica takes part.
+    pub terms: Option<TermRuns>,
 }
 
 /// What to write, together or not at all.

@@ -161,6 +161,7 @@ impl LogStore for WalLogStore {
             snapshot,
             older_snapshots: found.collect(),
             damaged_snapshot: installed.filter(|_| opened != installed).map(|id| id.index),
+            terms: (group.entries.first_index() > group.terms.first_index()).then_some(group.terms),
             entries: group
                 .entries
                 .between(group.entries.first_index(), group.entries.next_index()),

@@ -20,6 +20,7 @@
 //! | `apply.rs` | the task of the state machine |
 //! | `reports.rs` | how far that is, until the loop looks |
 //! | `restore.rs` | from a stored snapshot to the state machine |
+//! | `replay.rs` | entries that are applied before the replica takes part |
 //! | `start.rs` | from a stored log to a running replica |
 
 mod apply;
@@ -34,6 +35,7 @@ mod members;
 mod membership;
 mod propose;
 mod reads;
+mod replay;
 mod reports;
 mod request;
 mod restore;

@@ -20,6 +20,7 @@ use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
 use super::log_view::{LogView, ReadLimits, TailLimits};
 use super::propose::Room;
+use super::replay::Replayed;
 use super::reports::Reports;
 use super::request::Event;
 use super::restore::restore_newest;
@@ -64,16 +65,26 @@ pub(super) async fn start(
     let machine = restore_newest(machine, &mut stored, log.snapshots()).await?;
     let damaged_snapshot = stored.damaged_snapshot;
     let snapshot = stored.snapshot.as_ref();
-    let applied = snapshot.map_or(EntryId::default(), |snapshot| snapshot.metadata.id());
+    let covered = snapshot.map_or(EntryId::default(), |snapshot| snapshot.metadata.id());
     let configuration = match snapshot.map(Configuration::of).transpose() {
         Ok(configuration) => configuration.unwrap_or_default(),
         Err(malformed) => return Err(LogStoreError(Arc::new(malformed)).into()),
     };
+    let replayed = Replayed {
+        machine,
+        applied: covered,
+        configuration,
+    };
+    let Replayed {
+        machine,
+        applied,
+        configuration,
+    } = replayed.through_unloaded(&mut stored, &mut log).await?;
     // What the cluster has agreed on is newer than what the settings say.
     for (id, address) in configuration.addresses.iter() {
         transport.set_peer(id, Some(address));
     }
-    let storage = view_of(&config, stored)?;
+    let storage = view_of(&config, stored, applied, &configuration)?;
     let node = RawNode::new(config.core(applied.index), storage)?;
 
     let (propc, propc_receiver) = mpsc::channel(config.requests_waiting_max.max(1));
@@ -138,6 +149,7 @@ pub(super) async fn start(
             snapshots,
             applied: applied.index,
             configuration,
+            snapshot: covered.index,
             damaged_snapshot,
             tick,
             status,
@@ -213,9 +225,14 @@ async fn found(
     })
 }
 
-/// The view of the stored log that the node reads. All of it is in memory until
-/// it is applied again.
-fn view_of(config: &RaftConfig, stored: StoredLog) -> Result<LogView, StartError> {
+/// The view of the stored log that the node reads. What is to be applied again is
+/// in memory until it is.
+fn view_of(
+    config: &RaftConfig,
+    stored: StoredLog,
+    applied: EntryId,
+    configuration: &Configuration,
+) -> Result<LogView, StartError> {
     let limits = TailLimits {
         bytes_max: config.log_tail_bytes_max,
         entries_max: config.log_tail_entries_max,
@@ -232,9 +249,14 @@ fn view_of(config: &RaftConfig, stored: StoredLog) -> Result<LogView, StartError
             .apply_snapshot(snapshot)
             .map_err(StartError::Damaged)?;
     }
-    storage
-        .append(stored.entries)
-        .map_err(StartError::Damaged)?;
+    let reopened = match stored.terms {
+        None => storage.append(stored.entries),
+        Some(terms) => {
+            let conf_state = configuration.conf_state.clone();
+            storage.reopen(terms, stored.entries, applied.index, conf_state)
+        }
+    };
+    reopened.map_err(StartError::Damaged)?;
     let mut hard_state = stored.hard_state;
     // A snapshot is committed, whether or not the hard state got that far.
     hard_state.commit = hard_state.commit.max(start);

@@ -134,7 +134,9 @@ impl<F: Fs> Log<F> {
                     .into());
             }
             (true, identity::Named::No) => Found::new(),
-            (false, _) => Found::read(&fs, data_dir, identity, &files)?,
+            (false, _) => {
+                Found::read(&fs, data_dir, identity, &files, options.recovered_bytes_max)?
+            }
         };
         for leftover in [SPARE_TMP, SEGMENT_TMP] {
             if names.iter().any(|name| name == leftover) {

@@ -42,7 +42,14 @@ pub(crate) fn small() -> WalOptions {
 }
 
 pub(crate) fn open(disk: &SimDisk) -> Result<(Log<SimDisk>, Recovered), OpenError> {
-    Log::open(disk.clone(), Path::new(DIR), identity(), small())
+    open_with(disk, small())
+}
+
+pub(crate) fn open_with(
+    disk: &SimDisk,
+    options: WalOptions,
+) -> Result<(Log<SimDisk>, Recovered), OpenError> {
+    Log::open(disk.clone(), Path::new(DIR), identity(), options)
 }
 
 pub(crate) fn open_model(disk: &SimDisk) -> (Log<SimDisk>, Model) {

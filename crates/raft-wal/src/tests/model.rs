@@ -71,6 +71,11 @@ impl Model {
             };
             assert_eq!(model.next(), group.entries.next_index());
             assert_eq!(group.compacted.index.next(), group.entries.first_index());
+            assert_eq!(group.compacted.index.next(), group.terms.first_index());
+            assert_eq!(group.entries.next_index(), group.terms.next_index());
+            for entry in all.iter() {
+                assert_eq!(group.terms.term(entry.index()), Some(entry.term()));
+            }
             (*id, model)
         });
         Self {

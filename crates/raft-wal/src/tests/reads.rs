@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use raft_core::{Entries, Entry, EntryId, LogIndex, SnapshotMetadata, Term};
 
 use super::model::{Draw, Model};
-use super::{DIR, open, open_model, run};
+use super::{DIR, open, open_model, open_with, run, small};
 use crate::error::{Damage, ReadError};
 use crate::log::{Job, Log, log_dir};
 use crate::read::{ReadJob, read};
@@ -88,6 +88,46 @@ proptest! {
             } else {
                 disk.restart();
             }
+        }
+    }
+}
+
+/// More than a record of the model takes.
+const RECORD_BYTES_MAX: u64 = 3 * 600;
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+
+    /// A failing case prints its seed.
+    #[test]
+    fn what_memory_has_no_room_for_is_known_by_its_terms_and_reads_back(
+        seed in any::<u64>(),
+        count in 1_usize..80,
+        bytes_max in 0_u64..4000,
+    ) {
+        let disk = SimDisk::new();
+        let mut draw = Draw::new(seed);
+        let (mut log, model) = open_model(&disk);
+        let steps = draw.steps(&model, count);
+        prop_assert!(!run(&mut log, model, &steps).is_failed());
+        drop(log);
+        disk.restart();
+        let (log, whole) = open(&disk).unwrap();
+        drop(log);
+        let options = small().recovered_bytes_max(bytes_max);
+        let (log, recovered) = open_with(&disk, options).unwrap();
+        check_ranges(&disk, &log, &Model::of(&whole), &mut draw, 5);
+        prop_assert_eq!(recovered.groups.len(), whole.groups.len());
+        for (id, group) in recovered.groups {
+            let all = &whole.groups[&id];
+            prop_assert_eq!(&group.terms, &all.terms);
+            prop_assert_eq!(group.entries.next_index(), all.entries.next_index());
+            let first = group.entries.first_index();
+            let newest = group.entries.between(first, group.entries.next_index());
+            let same = all.entries.between(first, all.entries.next_index());
+            prop_assert_eq!(&newest, &same);
+            let limit = bytes_max.max(RECORD_BYTES_MAX);
+            prop_assert!(newest.encoded_bytes() <= limit, "{} bytes", newest.encoded_bytes());
         }
     }
 }

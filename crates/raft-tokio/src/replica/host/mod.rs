@@ -145,6 +145,8 @@ pub(super) struct Parts {
     pub(super) snapshots: SnapshotExchange,
     pub(super) applied: LogIndex,
     pub(super) configuration: Configuration,
+    /// Where the stored snapshot stands.
+    pub(super) snapshot: LogIndex,
     pub(super) damaged_snapshot: Option<LogIndex>,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
@@ -167,7 +169,7 @@ impl ReplicaHost {
             changes: Changes::default(),
             writes: Writes::default(),
             holds: Holds::default(),
-            snapshots: Snapshots::new(parts.applied, parts.damaged_snapshot, parts.snapshots),
+            snapshots: Snapshots::new(parts.snapshot, parts.damaged_snapshot, parts.snapshots),
             remote: Vec::new(),
             parked: VecDeque::new(),
             handed_out: parts.applied,

@@ -7,7 +7,6 @@
 //!
 //! | file | room |
 //! |---|---|
-//! | `terms.rs` | the term of every entry |
 //! | `sizes.rs` | how much of the log is behind an index |
 //! | `tail.rs` | the newest entries, limited in bytes and number |
 //! | `read_back.rs` | what is read from the disk, and what cannot be |
@@ -23,14 +22,13 @@
 mod read_back;
 mod sizes;
 mod tail;
-mod terms;
 
 use std::cell::RefCell;
 
 use bytes::Bytes;
 use raft_core::{
     ConfState, Entries, EntryId, HardState, InitialState, LogIndex, MemoryStorageError, Snapshot,
-    SnapshotMetadata, Storage, StorageError, Term,
+    SnapshotMetadata, Storage, StorageError, Term, TermRuns,
 };
 
 use self::read_back::ReadBack;
@@ -38,7 +36,6 @@ pub(crate) use self::read_back::{ReadLimits, ReadNumber, ReadOutcome};
 use self::sizes::Sizes;
 use self::tail::Tail;
 pub(crate) use self::tail::TailLimits;
-use self::terms::Terms;
 use crate::log_store::{LogReadError, LogReadRequest};
 
 /// What the node sees of its log.
@@ -50,7 +47,9 @@ use crate::log_store::{LogReadError, LogReadRequest};
 pub(crate) struct LogView {
     hard_state: HardState,
     snapshot: Snapshot,
-    terms: Terms,
+    /// As of `applied` at the start.
+    conf_state: ConfState,
+    terms: TermRuns,
     sizes: Sizes,
     tail: Tail,
     applied: LogIndex,
@@ -65,11 +64,41 @@ impl LogView {
         Self {
             hard_state: HardState::EMPTY,
             snapshot: Snapshot::default(),
-            terms: Terms::behind(EntryId::default()),
+            conf_state: ConfState::default(),
+            terms: TermRuns::behind(EntryId::default()),
             sizes: Sizes::default(),
             tail: Tail::starting_at(LogIndex::new(1), limits),
             applied: LogIndex::ZERO,
             read_back: RefCell::new(ReadBack::new(read_limits)),
+        }
+    }
+
+    /// Reopens a log: the newest entries, and the terms of these and of older ones
+    /// that only the store has, all of which are applied. The configuration is the
+    /// one at `applied`.
+    ///
+    /// # Errors
+    /// The entries are not the newest of those whose terms these are.
+    pub(crate) fn reopen(
+        &mut self,
+        terms: TermRuns,
+        entries: Entries,
+        applied: LogIndex,
+        conf_state: ConfState,
+    ) -> Result<(), MemoryStorageError> {
+        let snapshot = self.snapshot.metadata.id();
+        self.terms = terms;
+        self.terms.compact_to(snapshot);
+        self.tail
+            .restart_at(applied.next().max(snapshot.index.next()));
+        self.sizes.append(&entries);
+        let is_all = self.tail.append(entries) && self.tail.next_index() == self.terms.next_index();
+        self.applied = applied;
+        self.conf_state = conf_state;
+        if is_all {
+            Ok(())
+        } else {
+            Err(MemoryStorageError::Unavailable)
         }
     }
 
@@ -117,10 +146,11 @@ impl LogView {
             return Err(MemoryStorageError::SnapshotOutOfDate);
         }
         let id = snapshot.metadata.id();
-        self.terms = Terms::behind(id);
+        self.terms = TermRuns::behind(id);
         self.sizes = Sizes::default();
         self.tail.restart_at(id.index.next());
         self.applied = id.index;
+        self.conf_state = snapshot.metadata.conf_state.clone();
         self.snapshot = snapshot;
         self.read_back.get_mut().forget();
         Ok(())
@@ -268,7 +298,7 @@ impl Storage for LogView {
     fn initial_state(&self) -> Result<InitialState, StorageError> {
         Ok(InitialState {
             hard_state: self.hard_state,
-            conf_state: self.snapshot.metadata.conf_state.clone(),
+            conf_state: self.conf_state.clone(),
         })
     }
 

@@ -72,6 +72,10 @@ impl Tail {
         self.entries.first_index()
     }
 
+    pub(super) fn next_index(&self) -> LogIndex {
+        self.entries.next_index()
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.entries
             .next_index()
