@@ -177,12 +177,8 @@ impl Storage for MemoryStorage {
         high: LogIndex,
         bytes_max: u64,
     ) -> Result<Entries, StorageError> {
-        if low < self.entries.first_index() {
-            return Err(StorageError::Compacted);
-        }
-        if high > self.entries.next_index() {
-            return Err(StorageError::Unavailable);
-        }
+        let log = self.entries.first_index()..self.entries.next_index();
+        StorageError::check_bounds(low..high, log)?;
         Ok(self.entries.limited_between(low, high, bytes_max))
     }
 

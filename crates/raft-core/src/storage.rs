@@ -7,6 +7,7 @@
 
 use alloc::boxed::Box;
 use core::fmt;
+use core::ops::Range;
 
 use crate::types::{ConfState, Entries, HardState, LogIndex, Snapshot, Term};
 
@@ -15,7 +16,8 @@ use crate::types::{ConfState, Entries, HardState, LogIndex, Snapshot, Term};
 pub struct InitialState {
     /// Term, vote and commit index.
     pub hard_state: HardState,
-    /// The configuration at the snapshot, or the initial one.
+    /// The configuration at the entry that is [applied](crate::Config::applied)
+    /// already: mostly that of the snapshot, or the initial one.
     pub conf_state: ConfState,
 }
 
@@ -35,6 +37,23 @@ pub enum StorageError {
     EntriesTemporarilyUnavailable,
     /// Reading failed. The node stops.
     Failed(Box<dyn core::error::Error + Send + Sync>),
+}
+
+impl StorageError {
+    /// Whether the wanted entries are among those of a log with these bounds.
+    ///
+    /// # Errors
+    /// [`Compacted`](Self::Compacted) if they begin before it,
+    /// [`Unavailable`](Self::Unavailable) if they end behind it.
+    pub fn check_bounds(wanted: Range<LogIndex>, log: Range<LogIndex>) -> Result<(), Self> {
+        if wanted.start < log.start {
+            Err(Self::Compacted)
+        } else if wanted.end > log.end {
+            Err(Self::Unavailable)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 impl fmt::Display for StorageError {

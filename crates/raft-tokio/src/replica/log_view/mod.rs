@@ -308,12 +308,8 @@ impl Storage for LogView {
         high: LogIndex,
         bytes_max: u64,
     ) -> Result<Entries, StorageError> {
-        if low < self.terms.first_index() {
-            return Err(StorageError::Compacted);
-        }
-        if high > self.terms.next_index() {
-            return Err(StorageError::Unavailable);
-        }
+        let log = self.terms.first_index()..self.terms.next_index();
+        StorageError::check_bounds(low..high, log)?;
         if low >= self.tail.first_index() {
             return Ok(self.tail.limited_between(low, high, bytes_max));
         }
