@@ -195,6 +195,22 @@ mod tests {
         assert_eq!(AddressBook::decode(&twice), Err(MalformedAddressBook));
     }
 
+    proptest::proptest! {
+        /// A failing case prints its bytes.
+        #[test]
+        fn bytes_of_any_kind_are_the_one_encoding_of_a_book_or_none(
+            mut bytes in proptest::collection::vec(0_u8..4, 0..60),
+            begins_well in proptest::bool::weighted(0.9),
+        ) {
+            if begins_well && !bytes.is_empty() {
+                bytes[0] = FORMAT;
+            }
+            if let Ok(book) = AddressBook::decode(&bytes) {
+                proptest::prop_assert_eq!(book.encode(), bytes);
+            }
+        }
+    }
+
     #[test]
     fn a_book_that_is_full_stays_one_that_can_be_read() {
         let mut book = AddressBook::default();

@@ -11,7 +11,7 @@ mod on_disk;
 mod support;
 
 use on_disk::{Servers, node_id};
-use support::Journal;
+use support::{Address, Cluster, Journal};
 
 /// Nothing here takes this long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -152,6 +152,42 @@ async fn who_comes_by_a_snapshot_reaches_a_member_it_was_never_told_of() {
     );
     first.extend([four, five]);
     stop_all(first).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_away_hears_by_the_snapshot_who_came_and_who_left() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        config.snapshot_entries = 20;
+        config.snapshot_keep_entries = 0;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let away = cluster.follower().await;
+    let (four, five) = (node_id(4), node_id(5));
+    cluster.join(4).await;
+    let address = Some("four:7000".to_owned());
+    leader.add_learner(four, address).await.unwrap();
+    wait_for(&away, |status| status.conf_state.contains(four)).await;
+    let told = cluster.address(away.id().get(), four);
+    assert_eq!(told, Address::At("four:7000".to_owned()));
+
+    cluster.network().isolate(away.id());
+    let had = away.status().last_index;
+    leader.remove(four).await.unwrap();
+    cluster.join(5).await;
+    let address = Some("five:7000".to_owned());
+    leader.add_learner(five, address).await.unwrap();
+    for _ in 0..50 {
+        leader.propose("x").await.unwrap();
+    }
+    wait_for(&leader, |status| status.first_index > had.next()).await;
+    cluster.network().heal();
+    wait_for(&away, |status| status.snapshot_index > had).await;
+    // It forgets who left after an election timeout.
+    sleep(Duration::from_secs(2)).await;
+    let told = |id| cluster.address(away.id().get(), id);
+    assert_eq!(told(five), Address::At("five:7000".to_owned()));
+    assert_eq!(told(four), Address::Forgotten);
 }
 
 #[tokio::test]
