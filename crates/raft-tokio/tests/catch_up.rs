@@ -1,17 +1,21 @@
 //! A follower that gets a snapshot goes on in the log behind it, however long it
 //! takes and whatever is written meanwhile.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use bytes::Bytes;
 use raft_tokio::{LogIndex, Raft, RaftConfig, ReplicaStatus};
 use tokio::time::timeout;
 
+mod on_disk;
 mod support;
 
-use support::Cluster;
+use on_disk::{Servers, node_id};
+use support::{Cluster, Journal};
 
-/// In simulated time.
+/// Nothing here takes this long, in simulated time or not.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Slow enough for simulated time to pass.
 const WRITE_EVERY: Duration = Duration::from_millis(50);
@@ -140,4 +144,62 @@ async fn the_log_is_not_kept_without_a_bound_for_a_follower_that_gets_a_snapshot
     write(leader, 500).await;
     wait_for(leader, |status| status.first_index > snapshot.next()).await;
     assert!(transfer.end().await > 1);
+}
+
+/// Starts the first server, which is alone at first, or the second one, which comes
+/// later and takes no snapshots itself.
+async fn start(servers: &Servers, id: u64, snapshot_entries: u64) -> Raft {
+    let voters = if id == 1 {
+        vec![node_id(1)]
+    } else {
+        Vec::new()
+    };
+    let config = RaftConfig {
+        tick: Duration::from_millis(20),
+        snapshot_entries,
+        snapshot_keep_entries: 0,
+        ..RaftConfig::new(node_id(id), voters)
+    };
+    let log = servers.log(id).unwrap();
+    let transport = servers.listen(id, &log).await;
+    Raft::start(config, Journal::default(), log, transport)
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn over_a_slow_connection_and_under_load_one_snapshot_is_enough() {
+    let mut servers = Servers::new(2);
+    servers.snapshot_bytes_per_second_max = NonZeroU64::new(1 << 20);
+    let leader = start(&servers, 1, 20).await;
+    leader.campaign().await.unwrap();
+    wait_for(&leader, ReplicaStatus::is_leader).await;
+    // A MiB and a half, so that a snapshot is on its way for longer than a second.
+    write(&leader, 192).await;
+
+    let follower = start(&servers, 2, 0).await;
+    let mut statuses = follower.watch();
+    leader.add_learner(node_id(2), None).await.unwrap();
+    let mut installed = BTreeSet::new();
+    let caught_up = async {
+        loop {
+            leader.propose("x").await.unwrap();
+            let status = statuses.borrow_and_update().clone();
+            installed.extend(Some(status.snapshot_index).filter(|index| *index > LogIndex::ZERO));
+            if status.applied.plus(10) >= leader.status().last_index {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(PATIENCE, caught_up).await.expect("it catches up");
+    assert_eq!(installed.len(), 1, "{installed:?}");
+    // There were others meanwhile.
+    let taken = leader.status().snapshot_index;
+    assert!(
+        installed.iter().all(|index| index.plus(40) < taken),
+        "{installed:?}, {taken}"
+    );
+    leader.shutdown().await;
+    follower.shutdown().await;
 }

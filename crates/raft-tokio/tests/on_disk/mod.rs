@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::num::NonZeroU64;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) fn node_id(number: u64) -> NodeId {
 pub(crate) struct Servers {
     folder: TempDir,
     addresses: Vec<SocketAddr>,
+    /// How fast each of them sends snapshots.
+    pub(crate) snapshot_bytes_per_second_max: Option<NonZeroU64>,
 }
 
 impl Servers {
@@ -43,6 +46,7 @@ impl Servers {
         Self {
             addresses: addresses.collect(),
             folder: tempfile::tempdir().expect("a folder"),
+            snapshot_bytes_per_second_max: None,
         }
     }
 
@@ -80,6 +84,7 @@ impl Servers {
                 peers: named
                     .map(|(id, address)| (node_id(id), address.to_string()))
                     .collect(),
+                snapshot_bytes_per_second_max: self.snapshot_bytes_per_second_max,
                 ..TcpTransportConfig::of(log, listen)
             };
             match TcpTransport::bind(config).await {
