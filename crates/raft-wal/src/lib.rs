@@ -40,7 +40,7 @@
 //! |---|---|
 //! | the bytes of segments and records | `format/` |
 //! | reading a segment, torn or damaged | `segment.rs` |
-//! | what the records add up to | `replay.rs`, `group.rs` |
+//! | what the records add up to | `replay.rs`, `newest.rs`, `group.rs` |
 //! | opening a folder, repairing its end | `recovery.rs` |
 //! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
@@ -60,6 +60,7 @@ mod fs;
 mod group;
 mod identity;
 mod log;
+mod newest;
 mod options;
 mod read;
 mod recovery;

@@ -8,7 +8,7 @@
 //! - Owns: the groups while they are rebuilt.
 //! - Emits: [`Recovered`], and where each group stands for the writer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use raft_core::{
@@ -18,6 +18,7 @@ use raft_core::{
 use crate::error::Damage;
 use crate::format::{GroupState, Record};
 use crate::group::{Group, Place};
+use crate::newest::Newest;
 use crate::segment::Placed;
 use crate::starts::Incarnation;
 
@@ -132,66 +133,6 @@ impl Replayed {
     }
 }
 
-/// The newest entries of a group, within a limit.
-#[derive(Debug)]
-struct Newest {
-    entries: EntrySequence,
-    /// Where each record's entries end, and what they take.
-    records: VecDeque<(LogIndex, u64)>,
-    bytes: u64,
-}
-
-impl Newest {
-    fn starting_at(first: LogIndex) -> Self {
-        Self {
-            entries: EntrySequence::starting_at(first),
-            records: VecDeque::new(),
-            bytes: 0,
-        }
-    }
-
-    fn append(&mut self, entries: Entries, bytes_max: u64) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return;
-        };
-        while let Some((next, bytes)) = self.records.back().copied()
-            && next > first.index()
-        {
-            self.records.pop_back();
-            self.bytes -= bytes;
-        }
-        // A record that is overwritten in its middle keeps its beginning.
-        let start = self.records.back().map(|(next, _)| *next);
-        let kept = start.unwrap_or(self.entries.first_index());
-        if kept < first.index() {
-            let bytes = self.entries.between(kept, first.index()).encoded_bytes();
-            self.records.push_back((first.index(), bytes));
-            self.bytes += bytes;
-        }
-        let bytes = entries.encoded_bytes();
-        self.records.push_back((last.index().next(), bytes));
-        self.bytes += bytes;
-        self.entries.append(entries);
-        while self.bytes > bytes_max && self.records.len() > 1 {
-            self.drop_record();
-        }
-    }
-
-    fn drop_record(&mut self) {
-        if let Some((next, bytes)) = self.records.pop_front() {
-            self.bytes -= bytes;
-            self.entries.drop_before(next);
-        }
-    }
-
-    fn drop_before(&mut self, index: LogIndex) {
-        while self.records.front().is_some_and(|(next, _)| *next <= index) {
-            self.drop_record();
-        }
-        self.entries.drop_before(index);
-    }
-}
-
 impl Default for Replayed {
     fn default() -> Self {
         Self {
@@ -293,8 +234,9 @@ impl Replay {
             let Replayed {
                 group,
                 mut terms,
-                newest: Newest { entries, .. },
+                newest,
             } = replayed;
+            let entries = newest.into_entries();
             let ends_well = entries.next_index() == group.next && terms.next_index() == group.next;
             if terms.first_index() != group.first_index() || !ends_well {
                 return Err(Damage::Hole {
