@@ -5,15 +5,17 @@
 pub(crate) mod gate;
 pub(crate) mod memory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use fastrand::Rng;
 use raft_tokio::core::{Body, EntryId, Snapshot};
 use raft_tokio::log_store::{
-    LogReadDone, LogReadError, LogReadRequest, LogStoreError, LogWrite, StoredLog, WriteDone,
+    Durability, LogReadDone, LogReadError, LogReadRequest, LogStoreError, LogWrite, StoredLog,
+    WriteDone,
 };
 use raft_tokio::snapshot::{SnapshotExchange, SnapshotStorage};
 use raft_tokio::transport::{Inbox, Packet};
@@ -62,8 +64,9 @@ impl StateMachine for Journal {
     }
 }
 
-/// A disk that can stop working for a while, or for ever. Each start of a server
-/// has one of its own, with what the one before had stored.
+/// A disk that can be slow, can stop working for a while or for ever, and loses
+/// what it was not told to keep when the power fails. Each start of a server has
+/// one of its own, with what the one before had stored.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StallingLogStore {
     stored: MemoryLogStore,
@@ -72,13 +75,31 @@ pub(crate) struct StallingLogStore {
 }
 
 #[derive(Debug, Default)]
-enum Disk {
+struct Disk {
+    state: DiskState,
+    /// What is still to be done, in order.
+    waiting: VecDeque<(Operation, WriteDone)>,
+    /// What is done and would not survive a power failure.
+    unsynced: Vec<LogWrite>,
+    pace: Pace,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DiskState {
     #[default]
     Working,
-    /// What was asked of it is still to be done.
-    Stalled(Vec<(Operation, WriteDone)>),
+    Stalled,
     /// It does nothing any more, and says nothing.
     Gone,
+}
+
+/// How fast a disk is.
+#[derive(Debug, Default)]
+enum Pace {
+    #[default]
+    AtOnce,
+    /// Each write takes up to so long.
+    Slow { max: Duration, random: Rng },
 }
 
 #[derive(Debug)]
@@ -113,9 +134,14 @@ struct Reads {
 impl StallingLogStore {
     pub(crate) fn stall(&self) {
         let mut disk = self.disk.lock().unwrap();
-        if matches!(*disk, Disk::Working) {
-            *disk = Disk::Stalled(Vec::new());
+        if disk.state == DiskState::Working {
+            disk.state = DiskState::Stalled;
         }
+    }
+
+    /// From now on each write takes a random time up to `max`.
+    pub(crate) fn slow_down(&self, max: Duration, random: Rng) {
+        self.disk.lock().unwrap().pace = Pace::Slow { max, random };
     }
 
     /// Reads get no answer from now on.
@@ -156,19 +182,36 @@ impl StallingLogStore {
 
     pub(crate) fn resume(&self) {
         let mut disk = self.disk.lock().unwrap();
-        if matches!(*disk, Disk::Gone) {
-            return;
-        }
-        if let Disk::Stalled(waiting) = std::mem::take(&mut *disk) {
-            for (operation, done) in waiting {
-                self.perform(operation, done);
-            }
+        if disk.state == DiskState::Stalled {
+            disk.state = DiskState::Working;
+            while self.perform_oldest(&mut disk) {}
         }
     }
 
-    /// What is not done never will be.
-    fn cut_power(&self) {
-        *self.disk.lock().unwrap() = Disk::Gone;
+    /// Does what is still to be done, and nothing after that.
+    fn retire(&self) {
+        let mut disk = self.disk.lock().unwrap();
+        if disk.state != DiskState::Gone {
+            while self.perform_oldest(&mut disk) {}
+            self.sync(&mut disk);
+            disk.state = DiskState::Gone;
+        }
+    }
+
+    /// Nothing is done any more. Of what was to be done the first `survivors` got
+    /// to the disk, though nobody heard of it; whatever else was not told to be
+    /// kept is lost.
+    fn cut_power(&self, survivors: usize) {
+        let mut disk = self.disk.lock().unwrap();
+        disk.state = DiskState::Gone;
+        for _ in 0..survivors {
+            if let Some((operation, _)) = disk.waiting.pop_front() {
+                let unheard = WriteDone::new(|_| {});
+                self.perform(&mut disk, operation, unheard);
+            }
+        }
+        disk.waiting.clear();
+        disk.unsynced.clear();
     }
 
     /// The disk as the next start of the server finds it.
@@ -180,19 +223,61 @@ impl StallingLogStore {
         }
     }
 
-    fn perform(&self, operation: Operation, done: WriteDone) {
-        let mut stored = self.stored.clone();
+    /// Does what was asked for first. Whether there was anything.
+    fn perform_oldest(&self, disk: &mut Disk) -> bool {
+        let Some((operation, done)) = disk.waiting.pop_front() else {
+            return false;
+        };
+        self.perform(disk, operation, done);
+        true
+    }
+
+    fn perform(&self, disk: &mut Disk, operation: Operation, done: WriteDone) {
         match operation {
-            Operation::Append(write) => stored.append(write, done),
-            Operation::Compact(snapshot, to) => stored.compact(snapshot, to, done),
+            Operation::Append(write)
+                if write.durability == Durability::Ordered && write.entries.is_empty() =>
+            {
+                disk.unsynced.push(write);
+                done.complete(Ok(()));
+            }
+            Operation::Append(write) => {
+                self.sync(disk);
+                self.stored.clone().append(write, done);
+            }
+            Operation::Compact(snapshot, to) => {
+                self.sync(disk);
+                self.stored.clone().compact(snapshot, to, done);
+            }
+        }
+    }
+
+    fn sync(&self, disk: &mut Disk) {
+        for write in disk.unsynced.drain(..) {
+            self.stored.clone().append(write, WriteDone::new(|_| {}));
         }
     }
 
     fn begin(&self, operation: Operation, done: WriteDone) {
-        match &mut *self.disk.lock().unwrap() {
-            Disk::Working => self.perform(operation, done),
-            Disk::Stalled(waiting) => waiting.push((operation, done)),
-            Disk::Gone => {}
+        let mut disk = self.disk.lock().unwrap();
+        if disk.state == DiskState::Gone {
+            return;
+        }
+        disk.waiting.push_back((operation, done));
+        match (disk.state, &mut disk.pace) {
+            (DiskState::Working, Pace::AtOnce) => while self.perform_oldest(&mut disk) {},
+            (DiskState::Working, Pace::Slow { max, random }) => {
+                let pause = max.mul_f64(random.f64());
+                let store = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    let mut disk = store.disk.lock().unwrap();
+                    if disk.state == DiskState::Working {
+                        store.perform_oldest(&mut disk);
+                    }
+                });
+            }
+            // For later.
+            (DiskState::Stalled | DiskState::Gone, _) => {}
         }
     }
 }
@@ -290,7 +375,8 @@ impl Transport for RecordingTransport {
     }
 }
 
-pub(crate) struct Cluster {
+/// Replicas of one state machine, by default a [`Journal`].
+pub(crate) struct Cluster<M = Journal> {
     network: MemoryNetwork,
     rafts: BTreeMap<u64, Raft>,
     stores: BTreeMap<u64, StallingLogStore>,
@@ -300,6 +386,7 @@ pub(crate) struct Cluster {
     snapshots_sent: BTreeMap<u64, SnapshotsSent>,
     voters: Vec<NodeId>,
     configure: Box<dyn Fn(&mut RaftConfig)>,
+    machine: Box<dyn Fn() -> M>,
 }
 
 impl Cluster {
@@ -311,6 +398,16 @@ impl Cluster {
         voters: u64,
         configure: impl Fn(&mut RaftConfig) + 'static,
     ) -> Self {
+        Self::start_of(voters, configure, Journal::default).await
+    }
+}
+
+impl<M: StateMachine> Cluster<M> {
+    pub(crate) async fn start_of(
+        voters: u64,
+        configure: impl Fn(&mut RaftConfig) + 'static,
+        machine: impl Fn() -> M + 'static,
+    ) -> Self {
         let voters: Vec<NodeId> = (1..=voters).map(node_id).collect();
         let mut cluster = Self {
             network: MemoryNetwork::new(),
@@ -321,14 +418,21 @@ impl Cluster {
             snapshots_sent: BTreeMap::new(),
             voters: voters.clone(),
             configure: Box::new(configure),
+            machine: Box::new(machine),
         };
         for id in voters {
-            cluster.spawn(id.get(), cluster.voters.clone()).await;
+            cluster.spawn(id.get()).await;
         }
         cluster
     }
 
-    async fn spawn(&mut self, id: u64, voters: Vec<NodeId>) -> Raft {
+    async fn spawn(&mut self, id: u64) -> Raft {
+        // Who is added later founds nothing.
+        let voters = if self.voters.contains(&node_id(id)) {
+            self.voters.clone()
+        } else {
+            Vec::new()
+        };
         let mut config = RaftConfig::new(node_id(id), voters);
         // The same elections in every run.
         config.seed = id;
@@ -344,7 +448,7 @@ impl Cluster {
             is_silent,
             snapshots_sent: self.snapshots_sent.entry(id).or_default().clone(),
         };
-        let raft = Raft::start(config, Journal::default(), store, transport)
+        let raft = Raft::start(config, (self.machine)(), store, transport)
             .await
             .expect("the replica starts");
         self.rafts.insert(id, raft.clone());
@@ -353,27 +457,36 @@ impl Cluster {
 
     /// A server that is to be added.
     pub(crate) async fn join(&mut self, id: u64) -> Raft {
-        self.spawn(id, Vec::new()).await
+        self.spawn(id).await
     }
 
     /// Stops a server and starts it with what it had stored.
     pub(crate) async fn restart(&mut self, id: u64) -> Raft {
         self.raft(id).shutdown().await;
         // Writes that it gave up waiting for may be done by now.
-        self.stores[&id].resume();
-        self.spawn(id, self.voters.clone()).await
+        self.stores[&id].retire();
+        self.spawn(id).await
     }
 
     /// Ends a server as a power failure does, and starts it anew: writes that
-    /// were not done are lost, and nothing that it does from here on leaves it.
-    pub(crate) async fn kill(&mut self, id: u64) -> Raft {
-        self.stores[&id].cut_power();
+    /// were not done are lost but for the first `survivors`, and nothing that it
+    /// does from here on leaves it.
+    pub(crate) async fn kill(&mut self, id: u64, survivors: usize) -> Raft {
+        self.stores[&id].cut_power(survivors);
         self.silence[&id].store(true, Ordering::SeqCst);
         let killed = self.raft(id);
-        let new = self.spawn(id, self.voters.clone()).await;
+        let new = self.spawn(id).await;
         // Whoever called the old one hears of its end.
         tokio::spawn(async move { killed.shutdown().await });
         new
+    }
+
+    /// Ends a server for good.
+    pub(crate) fn discard(&mut self, id: u64) {
+        if let Some(raft) = self.rafts.remove(&id) {
+            self.stores[&id].resume();
+            tokio::spawn(async move { raft.shutdown().await });
+        }
     }
 
     /// Forgets every handle to a server.
