@@ -76,6 +76,8 @@ impl Changes {
             return;
         }
         match result {
+            // Another change, which was void. This one is in effect but for its end.
+            Err(_) if change.entered => self.change = Some(change),
             // The leader leaves on its own; the change is in effect when it has.
             Ok(conf_state) if conf_state.is_joint() && conf_state.auto_leave => {
                 change.entered = true;
@@ -88,6 +90,18 @@ impl Changes {
                 let error = ChangeMembershipError::Invalid(error.clone());
                 let _ = change.reply.send(Err(error));
             }
+        }
+    }
+
+    /// A snapshot has replaced the log up to `index`: what became of a change
+    /// there, or of one whose end is there, cannot be told.
+    pub(super) fn on_snapshot(&mut self, index: LogIndex) {
+        if self
+            .change
+            .as_ref()
+            .is_some_and(|change| change.index <= index)
+        {
+            self.fail_change(ProposeError::OutcomeUnknown);
         }
     }
 
@@ -169,5 +183,99 @@ impl Changes {
     pub(super) fn clear(&mut self) {
         self.change = None;
         self.transfer = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    type Answer = oneshot::Receiver<Result<ConfState, ChangeMembershipError>>;
+
+    fn node(id: u64) -> NodeId {
+        NodeId::new(id).unwrap()
+    }
+
+    fn voters(ids: &[u64]) -> ConfState {
+        ConfState::of_voters(ids.iter().map(|id| node(*id)))
+    }
+
+    fn joint() -> ConfState {
+        ConfState {
+            voters_outgoing: vec![node(1), node(3)],
+            auto_leave: true,
+            ..voters(&[1, 2])
+        }
+    }
+
+    fn void() -> Result<ConfState, ConfChangeError> {
+        Err(ConfChangeError::NotJoint)
+    }
+
+    /// Somebody waits for the change at index 7 of term 2.
+    fn waiting() -> (Changes, Answer) {
+        let mut changes = Changes::default();
+        let (reply, answer) = oneshot::channel();
+        changes.await_change(Term::new(2), LogIndex::new(7), 0, reply);
+        (changes, answer)
+    }
+
+    fn applied(changes: &mut Changes, term: u64, index: u64, conf: ConfState) {
+        changes.on_conf_change(Term::new(term), LogIndex::new(index), &Ok(conf));
+    }
+
+    #[test]
+    fn a_change_is_in_effect_when_its_entry_is_applied() {
+        let (mut changes, mut answer) = waiting();
+        applied(&mut changes, 1, 6, voters(&[1]));
+        assert!(answer.try_recv().is_err());
+        applied(&mut changes, 2, 7, voters(&[1, 2]));
+        assert_eq!(answer.try_recv().unwrap(), Ok(voters(&[1, 2])));
+    }
+
+    #[test]
+    fn a_joint_change_is_in_effect_when_it_is_left_whatever_comes_between() {
+        let (mut changes, mut answer) = waiting();
+        applied(&mut changes, 2, 7, joint());
+        changes.on_conf_change(Term::new(3), LogIndex::new(8), &void());
+        assert!(answer.try_recv().is_err());
+        applied(&mut changes, 3, 9, voters(&[1, 2]));
+        assert_eq!(answer.try_recv().unwrap(), Ok(voters(&[1, 2])));
+    }
+
+    #[test]
+    fn a_change_whose_place_another_entry_took_did_not_happen() {
+        for (term, index) in [(3, 7), (3, 8)] {
+            let (mut changes, mut answer) = waiting();
+            applied(&mut changes, term, index, voters(&[1]));
+            let refused = answer.try_recv().unwrap();
+            assert_eq!(refused, Err(ProposeError::Superseded.into()));
+        }
+    }
+
+    #[test]
+    fn a_change_that_was_void_says_why() {
+        let (mut changes, mut answer) = waiting();
+        changes.on_conf_change(Term::new(2), LogIndex::new(7), &void());
+        let refused = answer.try_recv().unwrap();
+        assert!(matches!(refused, Err(ChangeMembershipError::Invalid(_))));
+    }
+
+    #[test]
+    fn a_change_that_a_snapshot_has_swallowed_is_unknown() {
+        for is_entered in [false, true] {
+            let (mut changes, mut answer) = waiting();
+            if is_entered {
+                applied(&mut changes, 2, 7, joint());
+            }
+            changes.on_snapshot(LogIndex::new(6));
+            assert!(answer.try_recv().is_err());
+            changes.on_snapshot(LogIndex::new(9));
+            applied(&mut changes, 3, 10, voters(&[1]));
+            let unknown = answer.try_recv().unwrap();
+            assert_eq!(unknown, Err(ProposeError::OutcomeUnknown.into()));
+        }
     }
 }

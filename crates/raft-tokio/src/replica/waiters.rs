@@ -4,6 +4,10 @@
 //! proposed it: at the same index in the same term. Another term there means
 //! that the proposal is in no log any more.
 //!
+//! A server whose log was cut off by another leader may lead again while its
+//! earlier callers still wait. Then several wait for the same index, each for an
+//! entry of its own term, and which of them is committed shows in the end.
+//!
 //! - Owns: the waiters of entries that are not committed.
 
 use std::collections::VecDeque;
@@ -21,10 +25,62 @@ pub(super) struct WaiterBatch {
     waiters: VecDeque<Waiter>,
 }
 
+impl WaiterBatch {
+    /// The index after the last that somebody waits for.
+    fn next(&self) -> LogIndex {
+        let count = u64::try_from(self.waiters.len()).unwrap_or(u64::MAX);
+        self.first.plus(count)
+    }
+
+    /// Takes out who waits for one of `entries`, or for what they replaced: the
+    /// latter go to `superseded`. What is left is behind them.
+    fn take_committed(
+        &mut self,
+        entries: &Entries,
+        high: LogIndex,
+        superseded: &mut Vec<Waiter>,
+    ) -> (LogIndex, VecDeque<Waiter>) {
+        let mut taken = VecDeque::new();
+        let mut taken_first = self.first;
+        while self.first <= high {
+            let Some(waiter) = self.waiters.pop_front() else {
+                break;
+            };
+            let index = self.first;
+            self.first = index.next();
+            if entries.term(index) == Some(self.term) {
+                if taken.is_empty() {
+                    taken_first = index;
+                }
+                taken.push_back(waiter);
+            } else {
+                superseded.push(waiter);
+            }
+        }
+        (taken_first, taken)
+    }
+
+    /// Takes out who waits for an index up to `index`.
+    fn take_up_to(&mut self, index: LogIndex) -> impl Iterator<Item = Waiter> {
+        let count = index.next().distance_from(self.first);
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let count = count.min(self.waiters.len());
+        self.first = self.first.plus(u64::try_from(count).unwrap_or(u64::MAX));
+        self.waiters.drain(..count)
+    }
+}
+
 /// Waiters in order of their entries.
+///
+/// # Invariants
+/// - `batches` is in order of indexes and of time, and no two of them wait for
+///   the same index.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     batches: VecDeque<WaiterBatch>,
+    /// Those whose entries this server's log no longer has. Another server's may,
+    /// and may be committed. Nearly always empty.
+    overtaken: Vec<WaiterBatch>,
     len: usize,
 }
 
@@ -63,7 +119,8 @@ impl CommittedWaiters {
 }
 
 impl Waiters {
-    /// Records who waits for the entries from `first` on.
+    /// Records who waits for the entries from `first` on, which were appended at
+    /// the end of the log just now.
     pub(super) fn push(
         &mut self,
         term: Term,
@@ -71,6 +128,9 @@ impl Waiters {
         since_tick: u64,
         waiters: VecDeque<Waiter>,
     ) {
+        while self.batches.back().is_some_and(|last| last.next() > first) {
+            self.overtake_last(first);
+        }
         self.len += waiters.len();
         self.batches.push_back(WaiterBatch {
             term,
@@ -78,6 +138,25 @@ impl Waiters {
             since_tick,
             waiters,
         });
+    }
+
+    /// The log was cut off at `first` since the last batch was pushed.
+    fn overtake_last(&mut self, first: LogIndex) {
+        let Some(mut last) = self.batches.pop_back() else {
+            return;
+        };
+        if last.first < first {
+            let kept = usize::try_from(first.distance_from(last.first)).unwrap_or(usize::MAX);
+            let waiters = last.waiters.split_off(kept.min(last.waiters.len()));
+            self.overtaken.push(WaiterBatch {
+                first,
+                waiters,
+                ..last
+            });
+            self.batches.push_back(last);
+        } else {
+            self.overtaken.push(last);
+        }
     }
 
     /// How many wait.
@@ -107,8 +186,7 @@ impl Waiters {
             if batch.first > high {
                 break;
             }
-            let count = u64::try_from(batch.waiters.len()).unwrap_or(u64::MAX);
-            let batch_last = batch.first.plus(count).prev();
+            let batch_last = batch.next().prev();
             if batch.first >= low && batch_last <= high && one_term == Some(batch.term) {
                 // The usual case: the whole append, unchanged.
                 if let Some(batch) = self.batches.pop_front() {
@@ -117,51 +195,64 @@ impl Waiters {
                 }
                 continue;
             }
-            let mut taken = VecDeque::new();
-            let mut taken_first = batch.first;
-            while batch.first <= high {
-                let Some(waiter) = batch.waiters.pop_front() else {
-                    break;
-                };
-                self.len -= 1;
-                let index = batch.first;
-                batch.first = index.next();
-                if entries.term(index) == Some(batch.term) {
-                    if taken.is_empty() {
-                        taken_first = index;
-                    }
-                    taken.push_back(waiter);
-                } else {
-                    superseded.push(waiter);
-                }
-            }
+            let before = batch.waiters.len();
+            let (first, taken) = batch.take_committed(entries, high, superseded);
+            self.len -= before - batch.waiters.len();
             let batch_done = batch.waiters.is_empty();
             if !taken.is_empty() {
-                committed.batches.push_back((taken_first, taken));
+                committed.batches.push_back((first, taken));
             }
-            if batch_done {
-                self.batches.pop_front();
-            } else {
+            if !batch_done {
                 break;
             }
+            self.batches.pop_front();
+        }
+        if !self.overtaken.is_empty() {
+            self.take_committed_of_overtaken(entries, high, superseded, &mut committed);
         }
         committed
+    }
+
+    fn take_committed_of_overtaken(
+        &mut self,
+        entries: &Entries,
+        high: LogIndex,
+        superseded: &mut Vec<Waiter>,
+        committed: &mut CommittedWaiters,
+    ) {
+        for batch in &mut self.overtaken {
+            let before = batch.waiters.len();
+            let (first, taken) = batch.take_committed(entries, high, superseded);
+            self.len -= before - batch.waiters.len();
+            if !taken.is_empty() {
+                committed.batches.push_back((first, taken));
+            }
+        }
+        self.overtaken.retain(|batch| !batch.waiters.is_empty());
+        // Each index has one entry, so nobody stands at the same place.
+        let batches = committed.batches.make_contiguous();
+        batches.sort_unstable_by_key(|(first, _)| *first);
     }
 
     /// Takes out everybody who has waited since before `tick`.
     pub(super) fn take_older_than(&mut self, tick: u64) -> Vec<Waiter> {
         let mut old = Vec::new();
-        // Batches are in order of time as well.
         while self
             .batches
             .front()
             .is_some_and(|batch| batch.since_tick < tick)
         {
             if let Some(batch) = self.batches.pop_front() {
-                self.len -= batch.waiters.len();
                 old.extend(batch.waiters);
             }
         }
+        for batch in &mut self.overtaken {
+            if batch.since_tick < tick {
+                old.extend(batch.waiters.drain(..));
+            }
+        }
+        self.overtaken.retain(|batch| !batch.waiters.is_empty());
+        self.len -= old.len();
         old
     }
 
@@ -169,23 +260,12 @@ impl Waiters {
     /// replaced them, so nobody can tell what they were.
     pub(super) fn take_up_to(&mut self, index: LogIndex) -> Vec<Waiter> {
         let mut covered = Vec::new();
-        while let Some(batch) = self.batches.front_mut() {
-            if batch.first > index {
-                break;
-            }
-            while batch.first <= index {
-                let Some(waiter) = batch.waiters.pop_front() else {
-                    break;
-                };
-                self.len -= 1;
-                batch.first = batch.first.next();
-                covered.push(waiter);
-            }
-            if !batch.waiters.is_empty() {
-                break;
-            }
-            self.batches.pop_front();
+        for batch in self.batches.iter_mut().chain(&mut self.overtaken) {
+            covered.extend(batch.take_up_to(index));
         }
+        self.batches.retain(|batch| !batch.waiters.is_empty());
+        self.overtaken.retain(|batch| !batch.waiters.is_empty());
+        self.len -= covered.len();
         covered
     }
 
@@ -280,5 +360,68 @@ mod tests {
         all.push(Term::new(2), index(8), 4, waiters([80, 90]));
         assert_eq!(all.take_up_to(index(8)).len(), 2);
         assert_eq!(all.len(), 1);
+    }
+
+    /// What becomes of everybody who waits when these are committed one after
+    /// the other.
+    fn fates(all: &mut Waiters, committed: &[Entries]) -> (Vec<u64>, Vec<u64>) {
+        let (mut answered, mut superseded) = (Vec::new(), Vec::new());
+        for entries in committed {
+            let mut taken = all.take_committed(entries, &mut superseded);
+            let indexes = entries.iter().map(Entry::index);
+            answered.extend(indexes.filter_map(|index| id(taken.take(index))));
+        }
+        let superseded = superseded.into_iter().filter_map(|waiter| id(Some(waiter)));
+        (answered, superseded.collect())
+    }
+
+    #[test]
+    fn who_led_before_and_leads_again_answers_by_what_was_committed() {
+        // The end of this server's log was cut off by another leader, and it
+        // leads again before its first callers have heard of their fate.
+        for chunks in [
+            vec![entries(3, 5..=5), entries(4, 6..=7), entries(4, 8..=9)],
+            vec![entries(3, 5..=5), entries(4, 6..=9)],
+            vec![
+                entries(3, 5..=5),
+                entries(4, 6..=6),
+                entries(4, 7..=7),
+                entries(4, 8..=8),
+                entries(4, 9..=9),
+            ],
+        ] {
+            let mut all = Waiters::default();
+            all.push(Term::new(2), index(5), 0, waiters([50, 60, 70, 80, 90]));
+            all.push(Term::new(4), index(7), 1, waiters([71]));
+            all.push(Term::new(4), index(8), 1, waiters([81, 91]));
+            let (answered, superseded) = fates(&mut all, &chunks);
+            assert_eq!(answered, [71, 81, 91], "{chunks:?}");
+            assert_eq!(superseded, [50, 60, 70, 80, 90], "{chunks:?}");
+            assert!(all.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_was_cut_off_is_answered_if_the_entry_is_committed_after_all() {
+        // Another server still had the entries, was elected, and committed them
+        // in the place of the later ones.
+        let mut all = Waiters::default();
+        all.push(Term::new(2), index(5), 0, waiters([50, 60]));
+        all.push(Term::new(4), index(5), 1, waiters([51, 61, 71]));
+        let (answered, superseded) = fates(&mut all, &[entries(2, 5..=6), entries(6, 7..=7)]);
+        assert_eq!(answered, [50, 60]);
+        assert_eq!(superseded, [51, 61, 71]);
+    }
+
+    #[test]
+    fn who_was_cut_off_hears_in_time_and_of_a_snapshot() {
+        let mut all = Waiters::default();
+        all.push(Term::new(2), index(5), 0, waiters([50, 60, 70]));
+        all.push(Term::new(4), index(6), 3, waiters([61, 71]));
+        assert_eq!(all.len(), 5);
+        assert_eq!(all.take_up_to(index(6)).len(), 3);
+        assert_eq!(all.take_older_than(2).len(), 1);
+        assert_eq!(all.take_all().len(), 1);
+        assert_eq!(all.len(), 0);
     }
 }

@@ -65,10 +65,14 @@ impl Oracle {
         self.with(|history| u64::try_from(history.order.len()).unwrap())
     }
 
-    /// What the history takes, in bytes, at least.
+    /// What the history takes, in bytes: its lists and its map.
     pub(crate) fn bytes(&self) -> u64 {
-        let per_command = size_of::<(CommandName, u64)>() * 3 + size_of::<u64>();
-        self.len() * u64::try_from(per_command).unwrap()
+        self.with(|history| {
+            let order = history.order.capacity() * size_of::<CommandName>();
+            let hashes = history.hashes.capacity() * size_of::<u64>();
+            let places = history.places.capacity() * size_of::<(CommandName, u64)>();
+            u64::try_from(order + hashes + places).unwrap()
+        })
     }
 
     pub(crate) fn assert_is_intact(&self) {

@@ -481,10 +481,14 @@ impl<M: StateMachine> Cluster<M> {
         new
     }
 
-    /// Ends a server for good.
+    /// Ends a server for good, with its disk.
     pub(crate) fn discard(&mut self, id: u64) {
-        if let Some(raft) = self.rafts.remove(&id) {
-            self.stores[&id].resume();
+        self.peers.remove(&id);
+        self.silence.remove(&id);
+        let store = self.stores.remove(&id);
+        let raft = self.rafts.remove(&id);
+        if let (Some(raft), Some(store)) = (raft, store) {
+            store.resume();
             tokio::spawn(async move { raft.shutdown().await });
         }
     }

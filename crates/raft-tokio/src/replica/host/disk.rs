@@ -192,6 +192,7 @@ impl ReplicaHost {
                 for waiter in self.waiters.take_up_to(id.index) {
                     self.refuse(waiter, ProposeError::OutcomeUnknown);
                 }
+                self.changes.on_snapshot(id.index);
                 self.snapshots.on_installed(id);
                 self.handed_out = id.index;
                 // Whom it speaks of can be reached before anything is applied.
