@@ -146,8 +146,9 @@ impl ProposeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// Nobody who leads confirmed the read in time.
-    #[error("no leader confirmed the read in time; try again")]
+    /// Nobody who leads confirmed the read in time, or the state machine was too
+    /// far behind to answer it.
+    #[error("no leader confirmed the read in time, or the state machine is too slow; try again")]
     Timeout,
     /// Too many reads wait. Try again later.
     #[error("too many reads are waiting; try again later")]

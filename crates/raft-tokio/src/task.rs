@@ -124,9 +124,14 @@ impl TaskControl {
         }
     }
 
-    /// Runs the loop to its end on the current runtime. A panic in it is caught,
-    /// and becomes the reason that its callers get.
-    pub(crate) fn spawn<H: Host>(&self, event_loop: EventLoop<H>) {
+    /// Runs the loop to its end on the current runtime, and then `at_end`, when
+    /// the workers have ended or will not. A panic in it is caught, and becomes the
+    /// reason that its callers get.
+    pub(crate) fn spawn<H: Host>(
+        &self,
+        event_loop: EventLoop<H>,
+        at_end: impl FnOnce() + Send + 'static,
+    ) {
         let control = self.clone();
         tokio::spawn(async move {
             match AssertUnwindSafe(event_loop.run()).catch_unwind().await {
@@ -145,6 +150,7 @@ impl TaskControl {
             control.set_reason(StopReason::Shutdown);
             control.workers.close();
             control.await_workers().await;
+            at_end();
             control.done.cancel();
         });
     }

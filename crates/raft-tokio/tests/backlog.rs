@@ -16,6 +16,7 @@ use raft_tokio::{
 use support::gate::{Gate, Gated, OpenAtLast};
 use support::memory::{Resident, resident_bytes};
 use support::node_id;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 const SERVERS: u64 = 3;
@@ -62,6 +63,11 @@ async fn start<L: LogStore>(
 async fn reaches(raft: &Raft, wanted: impl FnMut(&ReplicaStatus) -> bool) -> ReplicaStatus {
     let reached = timeout(PATIENCE, raft.wait_for(wanted)).await;
     reached.expect("in time").unwrap()
+}
+
+/// Everything is applied, and nothing is wrong any more.
+fn has_nothing_left(status: &ReplicaStatus) -> bool {
+    status.apply_lag() == 0 && status.unapplied_bytes == 0 && status.health().reasons.is_empty()
 }
 
 /// Proposes so many commands, a few at a time, and waits for the last.
@@ -147,10 +153,9 @@ async fn a_follower_stalls(limit: Limit) {
 
     late.gate.open();
     reaches(&late.raft, |status| status.applied >= last).await;
-    reaches(&late.raft, |status| status.health().reasons.is_empty()).await;
     let wanted = leader.raft.query("").await.unwrap();
     assert_eq!(late.raft.query("").await.unwrap(), wanted);
-    assert_eq!(late.raft.status().unapplied_bytes, 0);
+    reaches(&late.raft, has_nothing_left).await;
 }
 
 // On threads and a clock of their own: the state machine blocks its thread.
@@ -167,8 +172,9 @@ async fn a_follower_that_never_applies_has_few_bytes_and_follows_on() {
 async fn a_leader_stalls(limit: Limit) {
     let configure = |config: &mut RaftConfig| {
         limit.set(config);
-        // What is taken in one turn may go over.
-        config.requests_waiting_max = 16;
+        // What is taken in one turn may go over: a full queue, and what fills it
+        // again while the loop lets others run.
+        config.requests_waiting_max = 8;
     };
     let servers = start(|_| MemoryLogStore::new(), configure).await;
     let leader = &servers[0];
@@ -203,17 +209,18 @@ async fn a_leader_stalls(limit: Limit) {
         assert_eq!((status.term, status.leader), (term, Some(leader.raft.id())));
     }
     leader.gate.open();
-    let mut applied = 0;
+    // Who was taken has waited too long by now, and the command is applied.
+    let mut taken = 0;
     for reply in replies {
-        match reply.await {
-            Ok(_) => applied += 1,
+        match reply.await.unwrap_err() {
+            ProposeError::OutcomeUnknown => taken += 1,
             // It came when there was no room any more.
-            Err(error) => assert_eq!(error, ProposeError::QuotaExceeded),
+            error => assert_eq!(error, ProposeError::QuotaExceeded),
         }
     }
-    assert!(applied > 100, "{applied}");
-    let status = reaches(&leader.raft, |status| status.health().reasons.is_empty()).await;
-    assert_eq!((status.term, status.unapplied_bytes), (term, 0));
+    assert!(taken > 100, "{taken}");
+    let status = reaches(&leader.raft, has_nothing_left).await;
+    assert_eq!(status.term, term);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -224,6 +231,68 @@ async fn a_leader_that_never_applies_has_few_entries_and_leads_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_leader_that_never_applies_has_few_bytes_and_leads_on() {
     a_leader_stalls(Limit::Bytes).await;
+}
+
+/// Calls that a state machine is to answer which never does, one of them made at
+/// another server.
+fn calls(leader: &Raft, other: &Raft) -> JoinSet<bool> {
+    let mut calls = JoinSet::new();
+    for raft in [leader, leader, leader, other] {
+        let raft = raft.clone();
+        calls.spawn(async move {
+            let outcome = raft.propose("x").await;
+            outcome.is_err_and(|error| error.is_indeterminate())
+        });
+    }
+    for _ in 0..3 {
+        let raft = leader.clone();
+        calls.spawn(async move { raft.query("").await.is_err() });
+        let raft = leader.clone();
+        calls.spawn(async move { raft.read().await.is_err() });
+    }
+    calls
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_waits_for_a_state_machine_that_never_answers_hears_so_in_time() {
+    let servers = start(|_| MemoryLogStore::new(), |_| {}).await;
+    let leader = &servers[0];
+    propose(&leader.raft, 1, COMMAND_BYTES).await;
+    let _open = OpenAtLast(leader.gate.clone());
+    leader.gate.shut();
+    let began = Instant::now();
+    let ends = timeout(
+        Duration::from_secs(20),
+        calls(&leader.raft, &servers[1].raft).join_all(),
+    )
+    .await;
+    assert_eq!(ends.expect("every call ends"), [true; 10]);
+    assert!(began.elapsed() >= Duration::from_millis(1900));
+    leader.gate.open();
+    // They were committed, and are applied once.
+    reaches(&leader.raft, has_nothing_left).await;
+    let count = leader.raft.query("").await.unwrap();
+    assert_eq!(count.as_ref(), 5_u64.to_le_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_stop_ends_every_wait_for_a_state_machine_that_never_answers() {
+    let patient = |config: &mut RaftConfig| config.proposal_timeout = 10 * PATIENCE;
+    let servers = start(|_| MemoryLogStore::new(), patient).await;
+    let leader = &servers[0];
+    let first = propose(&leader.raft, 1, COMMAND_BYTES).await;
+    let _open = OpenAtLast(leader.gate.clone());
+    leader.gate.shut();
+    let calls = calls(&leader.raft, &leader.raft);
+    reaches(&leader.raft, |status| {
+        status.commit >= first.plus(4) && status.waiting.reads == 0
+    })
+    .await;
+    timeout(PATIENCE, leader.raft.shutdown())
+        .await
+        .expect("it stops");
+    let ends = timeout(Duration::from_secs(20), calls.join_all()).await;
+    assert_eq!(ends.expect("every call ends"), [true; 10]);
 }
 
 fn wal(folder: &Path, id: NodeId) -> WalLogStore {

@@ -121,7 +121,7 @@ impl Node {
         let (advancec, advancec_receiver) = mpsc::channel(1);
         let control = TaskControl::new();
         let id = node.id();
-        control.spawn(EventLoop {
+        let event_loop = EventLoop {
             node,
             host: NodeHost::new(control.clone()),
             ticks: Ticks::Channel(tickc_receiver),
@@ -132,7 +132,8 @@ impl Node {
             readyc: Some(readyc_receiver),
             advancec: Some(advancec_receiver),
             stop: control.stop_token(),
-        });
+        };
+        control.spawn(event_loop, || {});
         let node = Self {
             propc,
             recvc,

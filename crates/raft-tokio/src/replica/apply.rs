@@ -17,11 +17,11 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::configuration::Configuration;
+use super::owed::{NextRead, Owed};
 use super::propose::Applied;
 use super::reports::{Reports, Wanted};
-use super::request::{Event, PendingRead, Waiter};
+use super::request::{Event, Waiter};
 use super::restore::restore;
-use super::waiters::CommittedWaiters;
 use crate::fairness::let_others_run;
 use crate::snapshot::{SnapshotExchange, build};
 use crate::state_machine::StateMachine;
@@ -30,18 +30,17 @@ use crate::task::panic_text;
 /// What the state machine is to do, in order.
 #[derive(Debug)]
 pub(super) enum ApplyWork {
-    /// Apply these, and answer who waits for them.
+    /// Apply these, and answer who is owed their replies.
     Entries {
         entries: Entries,
-        waiters: CommittedWaiters,
         receipt: Option<ApplyReceipt>,
         /// The configuration behind them, if they change it.
         configuration: Option<Configuration>,
     },
     /// Begin anew from this.
     Restore(Snapshot, Configuration),
-    /// Answer these.
-    Reads(Vec<PendingRead>),
+    /// Answer the reads that are owed next.
+    Reads,
     /// Build a snapshot.
     Snapshot,
 }
@@ -53,12 +52,19 @@ pub(super) struct AppliedBatch {
     pub(super) receipt: Option<ApplyReceipt>,
 }
 
+/// What ties the task to the loop.
+#[derive(Clone, Debug)]
+pub(super) struct Links {
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    pub(super) reports: Reports,
+    pub(super) owed: Owed,
+}
+
 pub(super) struct ApplyTask<M> {
     machine: M,
     applied: EntryId,
     configuration: Configuration,
-    events: mpsc::UnboundedSender<Event>,
-    reports: Reports,
+    links: Links,
     /// Replies for callers behind other replicas, until the batch is applied: a
     /// command that takes long must not find the loop woken and waiting for this
     /// thread.
@@ -73,7 +79,7 @@ pub(super) async fn run<M: StateMachine>(
     mut task: ApplyTask<M>,
     mut queue: mpsc::UnboundedReceiver<ApplyWork>,
 ) {
-    let events = task.events.clone();
+    let events = task.links.events.clone();
     while let Some(work) = queue.recv().await {
         let result = match work {
             ApplyWork::Restore(snapshot, configuration) => {
@@ -90,11 +96,10 @@ pub(super) async fn run<M: StateMachine>(
             }
             ApplyWork::Entries {
                 entries,
-                waiters,
                 receipt,
                 configuration,
-            } => caught(|| task.apply_batch(&entries, waiters, receipt, configuration)),
-            ApplyWork::Reads(reads) => caught(|| task.answer(reads)),
+            } => caught(|| task.apply_batch(&entries, receipt, configuration)),
+            ApplyWork::Reads => caught(|| task.answer()),
             ApplyWork::Snapshot => caught(|| task.snapshot()),
         };
         if let Err(failure) = result {
@@ -120,8 +125,7 @@ impl<M: StateMachine> ApplyTask<M> {
         machine: M,
         applied: EntryId,
         configuration: Configuration,
-        events: mpsc::UnboundedSender<Event>,
-        reports: Reports,
+        links: Links,
         workers: TaskTracker,
         snapshots: SnapshotExchange,
     ) -> Self {
@@ -129,8 +133,7 @@ impl<M: StateMachine> ApplyTask<M> {
             machine,
             applied,
             configuration,
-            events,
-            reports,
+            links,
             remote_replies: Vec::new(),
             workers,
             snapshots,
@@ -140,11 +143,11 @@ impl<M: StateMachine> ApplyTask<M> {
     fn apply_batch(
         &mut self,
         entries: &Entries,
-        mut waiters: CommittedWaiters,
         receipt: Option<ApplyReceipt>,
         configuration: Option<Configuration>,
     ) {
-        self.apply(entries, &mut waiters);
+        self.apply(entries);
+        self.links.owed.finish_entries();
         if let Some(configuration) = configuration {
             self.configuration = configuration;
         }
@@ -168,26 +171,31 @@ impl<M: StateMachine> ApplyTask<M> {
     }
 
     fn report(&mut self, receipt: Option<ApplyReceipt>) {
-        let wanted = self.reports.leave(AppliedBatch {
+        let wanted = self.links.reports.leave(AppliedBatch {
             index: self.applied.index,
             receipt,
         });
         // A loop that is gone no longer asks how far this is.
         if wanted == Wanted::AtOnce {
-            let _ = self.events.send(Event::Applied);
+            let _ = self.links.events.send(Event::Applied);
         }
         for reply in self.remote_replies.drain(..) {
-            let _ = self.events.send(reply);
+            let _ = self.links.events.send(reply);
         }
     }
 
-    fn apply(&mut self, entries: &Entries, waiters: &mut CommittedWaiters) {
+    fn apply(&mut self, entries: &Entries) {
+        // Nobody comes later.
+        let is_waited_for = self.links.owed.is_batch_waited_for();
         for entry in entries.slices().flatten() {
             let index = entry.index();
             let is_command = entry.entry_type() == EntryType::Normal && !entry.data().is_empty();
             let reply = is_command.then(|| self.machine.apply(index, entry.data()));
             self.applied = entry.id();
-            if let (Some(waiter), Some(reply)) = (waiters.take(index), reply) {
+            if let Some(reply) = reply
+                && is_waited_for
+                && let Some(waiter) = self.links.owed.take(index)
+            {
                 self.reply(waiter, entry.id(), reply);
             }
         }
@@ -219,15 +227,15 @@ impl<M: StateMachine> ApplyTask<M> {
         }
     }
 
-    fn answer(&mut self, reads: Vec<PendingRead>) {
-        for read in reads {
+    fn answer(&mut self) {
+        while let Some(read) = self.links.owed.next_read() {
             match read {
-                PendingRead::Query { query, reply } => {
-                    if !reply.is_closed() {
-                        let _ = reply.send(Ok(self.machine.query(&query)));
-                    }
+                NextRead::Query(query) => {
+                    let answer = self.machine.query(&query);
+                    self.links.owed.answer(answer);
                 }
-                PendingRead::Barrier { reply } => {
+                NextRead::Barrier(reply) => {
+                    // Whoever asked may have given up.
                     let _ = reply.send(Ok(self.applied.index));
                 }
             }
@@ -242,7 +250,7 @@ impl<M: StateMachine> ApplyTask<M> {
         };
         let addresses = self.configuration.addresses.clone();
         let job = self.machine.snapshot();
-        let events = self.events.clone();
+        let events = self.links.events.clone();
         let snapshots = self.snapshots.clone();
         self.workers.spawn_blocking(move || {
             snapshots.protect(metadata.id());

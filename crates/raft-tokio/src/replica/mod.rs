@@ -33,6 +33,7 @@ mod lease;
 mod log_view;
 mod members;
 mod membership;
+mod owed;
 mod propose;
 mod reads;
 mod replay;

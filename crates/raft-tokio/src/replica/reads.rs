@@ -20,24 +20,24 @@ use super::request::{Freshness, PendingRead};
 use crate::error::ReadError;
 
 /// A read, and the tick in which it was made.
-type Waiting = (PendingRead, u64);
+pub(super) type WaitingRead = (PendingRead, u64);
 
 /// A round that a quorum is to confirm.
 #[derive(Debug)]
 struct Round {
     id: u64,
-    reads: Vec<Waiting>,
+    reads: Vec<WaitingRead>,
     since_tick: u64,
     asked: Instant,
 }
 
 #[derive(Debug)]
 pub(super) struct Reads {
-    gathering: Vec<Waiting>,
+    gathering: Vec<WaitingRead>,
     /// Reads that a lease would do for.
-    leased: Vec<Waiting>,
+    leased: Vec<WaitingRead>,
     in_flight: Option<Round>,
-    confirmed: VecDeque<(LogIndex, Vec<Waiting>)>,
+    confirmed: VecDeque<(LogIndex, Vec<WaitingRead>)>,
     /// Everything up to the index includes what was committed at the instant.
     newest: Option<(Instant, LogIndex)>,
     next_id: u64,
@@ -145,15 +145,15 @@ impl Reads {
 
     /// The reads that may be answered once everything up to `handed_out` is
     /// applied.
-    pub(super) fn take_reached(&mut self, handed_out: LogIndex) -> Vec<PendingRead> {
-        let mut reached = Vec::new();
+    pub(super) fn take_reached(&mut self, handed_out: LogIndex) -> VecDeque<WaitingRead> {
+        let mut reached = VecDeque::new();
         while self
             .confirmed
             .front()
             .is_some_and(|(index, _)| *index <= handed_out)
         {
             if let Some((_, reads)) = self.confirmed.pop_front() {
-                reached.extend(reads.into_iter().map(|(read, _)| read));
+                reached.extend(reads);
             }
         }
         reached
@@ -161,7 +161,7 @@ impl Reads {
 
     /// Fails the reads that have waited since before `tick`.
     pub(super) fn expire(&mut self, tick: u64) {
-        fn expire(reads: &mut Vec<Waiting>, tick: u64) {
+        fn expire(reads: &mut Vec<WaitingRead>, tick: u64) {
             if reads
                 .iter()
                 .all(|(read, since)| *since >= tick && !read.is_gone())

@@ -14,11 +14,12 @@ use raft_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::apply::{self, ApplyTask};
+use super::apply::{self, ApplyTask, Links};
 use super::configuration::Configuration;
 use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
 use super::log_view::{LogView, ReadLimits, TailLimits};
+use super::owed::Owed;
 use super::propose::Room;
 use super::replay::Replayed;
 use super::reports::Reports;
@@ -119,12 +120,16 @@ pub(super) async fn start(
 
     let workers = control.workers();
     let reports = Reports::default();
+    let owed = Owed::default();
     let machine = ApplyTask::new(
         machine,
         applied,
         configuration.clone(),
-        events.clone(),
-        reports.clone(),
+        Links {
+            events: events.clone(),
+            reports: reports.clone(),
+            owed: owed.clone(),
+        },
         workers.clone(),
         snapshots.clone(),
     );
@@ -136,7 +141,8 @@ pub(super) async fn start(
     // The first tick of an interval is immediate.
     interval.reset();
     let stop = control.stop_token();
-    control.spawn(EventLoop {
+    let ended = control.clone();
+    let event_loop = EventLoop {
         node,
         host: ReplicaHost::new(Parts {
             config,
@@ -146,6 +152,7 @@ pub(super) async fn start(
             apply: work,
             events,
             reports,
+            owed: owed.clone(),
             snapshots,
             applied: applied.index,
             configuration,
@@ -164,7 +171,9 @@ pub(super) async fn start(
         readyc: None,
         advancec: None,
         stop,
-    });
+    };
+    // A state machine that does not return still has callers.
+    control.spawn(event_loop, move || owed.refuse_all(&ended.stopped_now()));
     Ok(raft)
 }
 

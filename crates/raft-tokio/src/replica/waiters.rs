@@ -39,7 +39,7 @@ impl WaiterBatch {
         entries: &Entries,
         high: LogIndex,
         superseded: &mut Vec<Waiter>,
-    ) -> (LogIndex, VecDeque<Waiter>) {
+    ) -> Option<CommittedBatch> {
         let mut taken = VecDeque::new();
         let mut taken_first = self.first;
         while self.first <= high {
@@ -57,7 +57,11 @@ impl WaiterBatch {
                 superseded.push(waiter);
             }
         }
-        (taken_first, taken)
+        (!taken.is_empty()).then_some(CommittedBatch {
+            first: taken_first,
+            since_tick: self.since_tick,
+            waiters: taken,
+        })
     }
 
     /// Takes out who waits for an index up to `index`.
@@ -87,24 +91,32 @@ pub(super) struct Waiters {
 /// Waiters whose entries are committed, for the state machine to answer.
 #[derive(Debug, Default)]
 pub(super) struct CommittedWaiters {
-    batches: VecDeque<(LogIndex, VecDeque<Waiter>)>,
+    batches: VecDeque<CommittedBatch>,
+}
+
+/// Waiters of entries that follow one another.
+#[derive(Debug)]
+struct CommittedBatch {
+    first: LogIndex,
+    since_tick: u64,
+    waiters: VecDeque<Waiter>,
 }
 
 impl CommittedWaiters {
     /// The waiter for the entry at `index`. Indexes must be asked in order.
     pub(super) fn take(&mut self, index: LogIndex) -> Option<Waiter> {
-        while let Some((first, waiters)) = self.batches.front_mut() {
-            if index < *first {
+        while let Some(batch) = self.batches.front_mut() {
+            if index < batch.first {
                 return None;
             }
-            if waiters.is_empty() {
+            if batch.waiters.is_empty() {
                 self.batches.pop_front();
                 continue;
             }
             // One waiter per entry, so the front is the one for `first`.
-            let waiter = waiters.pop_front();
-            let at = *first;
-            *first = first.next();
+            let waiter = batch.waiters.pop_front();
+            let at = batch.first;
+            batch.first = at.next();
             if at == index {
                 return waiter;
             }
@@ -112,9 +124,18 @@ impl CommittedWaiters {
         None
     }
 
-    #[cfg(test)]
-    fn is_empty(&self) -> bool {
-        self.batches.is_empty()
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.batches.iter().all(|batch| batch.waiters.is_empty())
+    }
+
+    /// Takes out everybody who has waited since before `tick`.
+    pub(super) fn take_older_than(&mut self, tick: u64, old: &mut Vec<Waiter>) {
+        for batch in &mut self.batches {
+            if batch.since_tick < tick {
+                old.extend(batch.waiters.drain(..));
+            }
+        }
     }
 }
 
@@ -191,17 +212,19 @@ impl Waiters {
                 // The usual case: the whole append, unchanged.
                 if let Some(batch) = self.batches.pop_front() {
                     self.len -= batch.waiters.len();
-                    committed.batches.push_back((batch.first, batch.waiters));
+                    committed.batches.push_back(CommittedBatch {
+                        first: batch.first,
+                        since_tick: batch.since_tick,
+                        waiters: batch.waiters,
+                    });
                 }
                 continue;
             }
             let before = batch.waiters.len();
-            let (first, taken) = batch.take_committed(entries, high, superseded);
+            let taken = batch.take_committed(entries, high, superseded);
             self.len -= before - batch.waiters.len();
             let batch_done = batch.waiters.is_empty();
-            if !taken.is_empty() {
-                committed.batches.push_back((first, taken));
-            }
+            committed.batches.extend(taken);
             if !batch_done {
                 break;
             }
@@ -222,16 +245,15 @@ impl Waiters {
     ) {
         for batch in &mut self.overtaken {
             let before = batch.waiters.len();
-            let (first, taken) = batch.take_committed(entries, high, superseded);
+            committed
+                .batches
+                .extend(batch.take_committed(entries, high, superseded));
             self.len -= before - batch.waiters.len();
-            if !taken.is_empty() {
-                committed.batches.push_back((first, taken));
-            }
         }
         self.overtaken.retain(|batch| !batch.waiters.is_empty());
         // Each index has one entry, so nobody stands at the same place.
         let batches = committed.batches.make_contiguous();
-        batches.sort_unstable_by_key(|(first, _)| *first);
+        batches.sort_unstable_by_key(|batch| batch.first);
     }
 
     /// Takes out everybody who has waited since before `tick`.

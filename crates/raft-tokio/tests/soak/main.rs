@@ -51,7 +51,7 @@ const CLIENTS: u32 = 200;
 const SNAPSHOT_ENTRIES: u64 = 2000;
 /// What everything may take beyond the history and what clients wrote down, and
 /// beyond what the process had before.
-const MEMORY_BYTES_MAX: u64 = 96 << 20;
+const MEMORY_BYTES_MAX: u64 = 64 << 20;
 
 /// The servers that run, and what clients know of them.
 pub(crate) struct Servers {
@@ -269,10 +269,9 @@ fn assert_memory_is_bounded(before: Option<u64>, world: &World) {
     let Some((before, peak)) = before.zip(resident_bytes(Resident::Peak)) else {
         return;
     };
-    // Lists and maps that grow are there twice for a moment.
-    let written_down = 2 * world.bytes();
+    let written_down = world.bytes();
     println!(
-        "memory: {} KiB before, {} KiB at its peak, of which {} KiB at most are the history",
+        "memory: {} KiB before, {} KiB at its peak, of which {} KiB are the history",
         before >> 10,
         peak >> 10,
         written_down >> 10

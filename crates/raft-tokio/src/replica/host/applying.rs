@@ -60,7 +60,9 @@ impl ReplicaHost {
     /// than an election timeout.
     pub(super) fn apply_stall(&self) -> Option<Duration> {
         let quiet = self.now().saturating_sub(self.applying.done_tick);
-        (self.applying.machine == MachineState::Stalled).then(|| self.ticks_to_time(quiet))
+        // What it has finished since the last tick counts at once.
+        let is_stalled = quiet >= u64::from(self.config.election_ticks);
+        is_stalled.then(|| self.ticks_to_time(quiet))
     }
 
     pub(super) fn take_reports(&mut self, node: &mut Node) {

@@ -103,10 +103,10 @@ impl ReplicaHost {
         if let Some(last) = entries.last_id() {
             self.handed_out = last.index;
         }
+        self.owed.push_entries(waiters);
         // A state machine that has failed has said so in another event.
         let _ = self.apply.send(ApplyWork::Entries {
             entries: entries.clone(),
-            waiters,
             receipt,
             configuration: is_reconfigured.then(|| self.configuration.clone()),
         });

@@ -58,6 +58,7 @@ use super::configuration::Configuration;
 use super::forwards::Forwards;
 use super::lease::Lease;
 use super::log_view::LogView;
+use super::owed::{Owed, Unanswered};
 use super::propose::Room;
 use super::reads::Reads;
 use super::reports::Reports;
@@ -87,6 +88,7 @@ pub(super) struct ReplicaHost {
     apply: mpsc::UnboundedSender<ApplyWork>,
     events: mpsc::UnboundedSender<Event>,
     reports: Reports,
+    owed: Owed,
     /// Reports that are being worked off, kept for their room.
     reported: Vec<AppliedBatch>,
     notices: Notices,
@@ -142,6 +144,7 @@ pub(super) struct Parts {
     pub(super) apply: mpsc::UnboundedSender<ApplyWork>,
     pub(super) events: mpsc::UnboundedSender<Event>,
     pub(super) reports: Reports,
+    pub(super) owed: Owed,
     pub(super) snapshots: SnapshotExchange,
     pub(super) applied: LogIndex,
     pub(super) configuration: Configuration,
@@ -190,6 +193,7 @@ impl ReplicaHost {
             apply: parts.apply,
             events: parts.events,
             reports: parts.reports,
+            owed: parts.owed,
             reported: Vec::new(),
             notices: Notices::default(),
             ready: Ready::default(),
@@ -307,6 +311,13 @@ impl Host for ReplicaHost {
         for waiter in self.waiters.take_older_than(deadline) {
             self.refuse(waiter, ProposeError::OutcomeUnknown);
         }
+        let Unanswered { waiters, reads } = self.owed.take_older_than(deadline);
+        for waiter in waiters {
+            self.refuse(waiter, ProposeError::OutcomeUnknown);
+        }
+        for read in reads {
+            read.fail(ReadError::Timeout);
+        }
         if node.leader().is_some() {
             self.forwards.on_leader(node.term(), now);
         }
@@ -384,8 +395,7 @@ impl Host for ReplicaHost {
         self.snapshots.settle_refused();
         let reads = self.reads.take_reached(self.handed_out);
         if !reads.is_empty() {
-            // A state machine that has failed has said so in another event.
-            let _ = self.apply.send(ApplyWork::Reads(reads));
+            self.hand_out_reads(reads);
         }
         self.transport.flush();
         self.drain(node);

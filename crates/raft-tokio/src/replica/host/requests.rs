@@ -20,6 +20,7 @@ use super::{Node, ReplicaHost};
 use crate::error::{ProposeError, ReadError};
 use crate::replica::apply::ApplyWork;
 use crate::replica::forwards;
+use crate::replica::reads::WaitingRead;
 use crate::replica::request::{ClientRequest, ClientRequestKind, Freshness, PendingRead, Waiter};
 use crate::task::{StopReason, Stopped};
 use crate::transport::Packet;
@@ -177,6 +178,13 @@ impl ReplicaHost {
         }
     }
 
+    /// Has the state machine answer these, behind what was handed out before.
+    pub(super) fn hand_out_reads(&mut self, reads: VecDeque<WaitingRead>) {
+        self.owed.push_reads(reads);
+        // A state machine that has failed has said so in another event.
+        let _ = self.apply.send(ApplyWork::Reads);
+    }
+
     pub(super) fn refuse(&mut self, waiter: Waiter, error: ProposeError) {
         self.refused += 1;
         match waiter {
@@ -255,8 +263,7 @@ impl ReplicaHost {
             .reads
             .is_fresh(Instant::now(), age_max, self.handed_out)
         {
-            // A state machine that has failed has said so in another event.
-            let _ = self.apply.send(ApplyWork::Reads(vec![read]));
+            self.hand_out_reads(VecDeque::from([(read, since_tick)]));
         } else if is_removed(node) {
             read.fail(ReadError::NotMember);
         } else if self.reads.len() >= self.config.reads_waiting_max {
