@@ -1,8 +1,8 @@
 //! Changes of the configuration.
 
 use raft_core::{
-    ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, RoleKind,
-    SnapshotOutcome,
+    ConfChange, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfState, Config,
+    RoleKind, SnapshotOutcome,
 };
 
 use crate::support::{Cluster, command, id, plain};
@@ -94,7 +94,11 @@ fn a_leader_that_demotes_itself_leaves_the_others_a_leader() {
 /// tick; the configuration is left on every server.
 #[test]
 fn an_automatic_leave_is_proposed_once_and_sent_at_once() {
-    let mut cluster = Cluster::with(3, plain);
+    // Entries are applied one by one, so that some are while it is under way.
+    let mut cluster = Cluster::with(3, |config| Config {
+        committed_bytes_max: Some(1),
+        ..plain(config)
+    });
     cluster.elect(1);
     let change = ConfChange {
         transition: ConfChangeTransition::JointImplicit,
@@ -103,13 +107,16 @@ fn an_automatic_leave_is_proposed_once_and_sent_at_once() {
     };
     let last = cluster.node(1).last_index();
     cluster.change(1, &change).expect("it leads");
+    for text in ["a", "b"] {
+        cluster.propose(1, command(text)).expect("it leads");
+    }
     cluster.deliver_all();
     assert!(!cluster.node(1).membership().is_joint());
-    assert_eq!(cluster.node(1).last_index(), last.plus(2));
+    assert_eq!(cluster.node(1).last_index(), last.plus(4));
     // The others hear with the next message that it is committed.
     cluster.run(3);
     assert!(!cluster.node(2).membership().is_joint());
-    assert_eq!(cluster.node(1).last_index(), last.plus(2));
+    assert_eq!(cluster.node(1).last_index(), last.plus(4));
 }
 
 /// A leader that entered a joint configuration and lost its office before it

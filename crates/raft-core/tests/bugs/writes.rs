@@ -41,8 +41,9 @@ fn a_repeated_append_is_not_acknowledged_before_the_first_is_durable() {
     }
 }
 
-/// A leader's own write is done when it has lost its office and won it again.
-/// What it acknowledged in the earlier term counts for nothing in the later.
+/// A leader's own write is done when it has lost its office, and its entries to
+/// another leader, and won the office again. What it acknowledged in the earlier
+/// term counts for nothing in the later.
 #[test]
 fn an_own_acknowledgement_does_not_count_in_a_later_term() {
     let conf_state = raft_core::ConfState::of_voters([id(1), id(2), id(3)]);
@@ -50,22 +51,55 @@ fn an_own_acknowledgement_does_not_count_in_a_later_term() {
     let config = asynchronous(plain(Config::new(id(1))));
     let mut node = RawNode::new(config, storage).expect("it starts");
     be_elected(&mut node);
-    node.propose(command("old")).expect("it leads");
+    for text in ["old", "older", "oldest"] {
+        node.propose(command(text)).expect("it leads");
+    }
     let late: Vec<_> = write_to_others(&mut node)
         .into_iter()
         .filter(|receipt| matches!(receipt.kind(), ReceiptKind::OwnAppend { .. }))
         .collect();
     assert!(!late.is_empty());
     let later = node.term().next().get();
-    node.step(message(2, 1, later, heartbeat(index(0))))
+    let replacement = Body::Append {
+        prev: EntryId::default(),
+        entries: Entry::normal(term(later), index(1), command("new")).into(),
+        commit: index(0),
+    };
+    node.step(message(2, 1, later, replacement))
         .expect("another leader");
     be_elected(&mut node);
     assert!(node.term() > term(later));
     let before = node.status().progress[0].1.matched;
     for receipt in late {
         node.persisted(receipt).expect("it is alive");
+        node.check().expect("every invariant holds");
     }
     assert_eq!(node.status().progress[0].1.matched, before);
+}
+
+/// An entry is written, replaced by another leader's, and put back by a third
+/// one, while all three writes are under way. The receipt of the first says
+/// nothing about the third: the second is still to come, and until then nobody
+/// may take the entry from the disk.
+#[test]
+fn a_receipt_of_an_entry_that_was_replaced_and_put_back_does_not_count() {
+    let mut cluster = Cluster::with(3, |config| asynchronous(plain(config)));
+    cluster.server_mut(2).hold_disk(Disk::Held);
+    let write = |in_term: u64, text: &str| Body::Append {
+        prev: EntryId::new(term(1), index(1)),
+        entries: Entry::normal(term(in_term), index(2), command(text)).into(),
+        commit: index(1),
+    };
+    cluster.deliver(message(1, 2, 2, write(2, "first")));
+    cluster.deliver(message(3, 2, 3, write(3, "second")));
+    cluster.deliver(message(1, 2, 4, write(2, "first")));
+    // The first write and its receipt, then the second.
+    cluster.complete_write(2);
+    cluster.complete_write(2);
+    cluster.deliver(message(1, 2, 4, heartbeat(index(2))));
+    assert!(!cluster.server(2).has_apply());
+    cluster.release_disk(2);
+    assert_eq!(cluster.server(2).commands(), [command("first")]);
 }
 
 /// Wins an election by the vote of server 2; of the writes only those that the

@@ -1,7 +1,7 @@
 //! Raft §5.2: leader election.
 
 use bytes::Bytes;
-use raft_core::{Body, RoleKind, Round, VoteResponse};
+use raft_core::{Body, RoleKind, Round, StorageWrites, VoteResponse};
 
 use super::{asks_for_vote, message, plain};
 use crate::support::{Cluster, Disk, id, index, term};
@@ -139,15 +139,22 @@ fn a_vote_survives_a_crash() {
 /// the vote free, and nobody has heard of it.
 #[test]
 fn no_vote_leaves_a_server_before_it_is_durable() {
-    let mut cluster = Cluster::with(3, plain);
-    cluster.server_mut(3).hold_disk(Disk::Held);
-    cluster.campaign(1);
-    cluster.deliver_all();
-    assert!(cluster.server(3).has_write());
-    assert!(cluster.take(|m| m.from == id(3)).is_empty());
-    cluster.crash(3);
-    cluster.restart(3);
-    assert_eq!(cluster.node(3).hard_state().vote, None);
+    for storage_writes in [StorageWrites::Synchronous, StorageWrites::Asynchronous] {
+        let mut cluster = Cluster::with(3, |config| raft_core::Config {
+            storage_writes,
+            ..plain(config)
+        });
+        cluster.server_mut(3).hold_disk(Disk::Held);
+        cluster.campaign(1);
+        for request in cluster.take(|m| m.to == id(3)) {
+            cluster.deliver(request);
+        }
+        assert!(cluster.server(3).has_write());
+        assert!(cluster.take(|m| m.from == id(3)).is_empty());
+        cluster.crash(3);
+        cluster.restart(3);
+        assert_eq!(cluster.node(3).hard_state().vote, None);
+    }
 }
 
 /// A candidate that hears of a leader of its term, or a later one, follows it.
@@ -228,7 +235,7 @@ fn the_only_voter_leads_when_its_vote_is_durable() {
 #[test]
 fn an_own_vote_that_comes_late_does_not_count() {
     let mut cluster = Cluster::with(3, |config| raft_core::Config {
-        storage_writes: raft_core::StorageWrites::Asynchronous,
+        storage_writes: StorageWrites::Asynchronous,
         ..config
     });
     cluster.server_mut(1).hold_disk(Disk::Held);

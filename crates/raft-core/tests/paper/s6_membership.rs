@@ -178,12 +178,22 @@ fn a_joint_configuration_needs_both_majorities() {
     cluster.change(1, &change).expect("it leads");
     cluster.run(2);
     assert!(cluster.node(1).membership().is_joint());
-    // {1, 4} and {1, 2, 3}: without 4 nothing is committed.
-    cluster.partition(&[1, 2, 3], &[4]);
-    let before = cluster.node(1).commit_index();
-    cluster.propose(1, command("a")).expect("it leads");
-    cluster.deliver_all();
-    assert_eq!(cluster.node(1).commit_index(), before);
+    cluster.server_mut(1).compact(0);
+    cluster.with_node(1, |node| {
+        node.report_snapshot(id(4), raft_core::SnapshotOutcome::Failed);
+    });
+    cluster.run(3);
+    // {1, 4} and {1, 2, 3}: without 4, or without 2 and 3, nothing is committed.
+    for (reached, others) in [(&[1, 2, 3][..], &[4][..]), (&[1, 4], &[2, 3])] {
+        cluster.partition(reached, others);
+        let before = cluster.node(1).commit_index();
+        cluster.propose(1, command("a")).expect("it leads");
+        cluster.deliver_all();
+        assert_eq!(cluster.node(1).commit_index(), before);
+        cluster.heal();
+        cluster.run(2);
+        assert!(cluster.node(1).commit_index() > before);
+    }
 }
 
 /// The joint configuration is left by another entry; who was staged becomes a

@@ -65,9 +65,16 @@ fn an_old_snapshot_changes_nothing() {
     cluster.deliver_all();
     let before = cluster.server(2).state();
     let commit = cluster.node(2).commit_index();
-    cluster.deliver(message(1, 2, 2, snapshot(2, 2)));
-    assert_eq!(cluster.server(2).state(), before);
-    assert_eq!(cluster.node(2).commit_index(), commit);
+    // The follower's log has the entry, or has had it.
+    for is_compacted in [false, true] {
+        if is_compacted {
+            cluster.server_mut(2).compact(0);
+        }
+        cluster.deliver(message(1, 2, 2, snapshot(2, 2)));
+        assert_eq!(cluster.server(2).state(), before);
+        assert_eq!(cluster.node(2).commit_index(), commit);
+    }
+    assert!(cluster.node(2).first_index() > index(3));
 }
 
 /// The snapshot brings the configuration of its index, whatever the server had.

@@ -157,6 +157,28 @@ fn a_lease_is_not_forgotten() {
     assert_eq!(safe.node(2).leader(), None);
 }
 
+/// A leader that hands over does not know when the other one leads. Until it
+/// hears so it answers reads only if a quorum still follows it.
+#[test]
+fn a_leader_that_handed_over_and_was_not_told_reads_nothing() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.transfer(1, 2).expect("it is alive");
+    for order in cluster.take(|m| matches!(m.body, Body::TimeoutNow)) {
+        cluster.deliver(order);
+    }
+    cluster.partition(&[1], &[2, 3]);
+    cluster.deliver_all();
+    assert_eq!(cluster.leader(), Some(id(2)));
+    cluster.propose(2, command("new")).expect("it leads");
+    cluster.deliver_all();
+    assert_eq!(cluster.node(1).role(), RoleKind::Leader);
+    assert_eq!(cluster.node(1).transferee(), Some(id(2)));
+    cluster.read(1).expect("it believes that it leads");
+    cluster.deliver_all();
+    assert!(cluster.server(1).reads().is_empty());
+}
+
 /// Reads go on while leadership moves, and stay linearizable.
 #[test]
 fn reads_during_a_transfer_are_linearizable() {
