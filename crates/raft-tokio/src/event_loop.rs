@@ -257,6 +257,8 @@ impl<H: Host> EventLoop<H> {
             if self.host.settle(&mut self.node).is_err() {
                 break;
             }
+            // So every test of a runtime looks at every invariant in every turn.
+            debug_assert_eq!(self.node.check(), Ok(()), "the core is in disorder");
             // What a turn gives rise to is often there at once: a write that is
             // done, an answer from a peer in the same process.
             turns += 1;

@@ -6,7 +6,7 @@ use super::model::{Draw, Kind, Model, Outcome};
 use super::{check, open, open_model, run};
 use crate::error::WalError;
 use crate::log::Log;
-use crate::sim::{Fault, SimDisk, Survivors};
+use crate::sim::{Call, Fault, SimDisk, Survivors};
 
 const COMMITS: usize = 40;
 const FAULTS: [Fault; 4] = [
@@ -59,11 +59,16 @@ fn a_failure_is_final_and_keeps_its_first_cause() {
     let disk = SimDisk::new();
     let (mut log, start) = open_model(&disk);
     let mut draw = Draw::new(1);
-    let jobs = [draw.write(&start, 1, Kind::Append)];
+    let mut outcome = Outcome::starting_with(start);
+    // Once this is done there is room, and nothing but the batch is written.
+    let jobs = [draw.write(outcome.newest(), 1, Kind::Vote)];
+    outcome.committed(&jobs, &log.commit(&jobs));
+    let jobs = [draw.write(outcome.newest(), 1, Kind::Append)];
     let calls = disk.calls().len();
     // The write goes well, and the sync fails.
     disk.fail_at(calls + 1, Fault::Error(ErrorKind::Other));
     let first = log.commit(&jobs).remove(0).unwrap_err();
+    assert_eq!(disk.calls()[calls..], [Call::Write, Call::Sync]);
     let calls = disk.calls().len();
     for _ in 0..3 {
         let later = log.commit(&jobs).remove(0).unwrap_err();
