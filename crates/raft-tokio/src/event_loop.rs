@@ -302,7 +302,8 @@ impl<H: Host> EventLoop<H> {
         proposals_may_pass(&self.node) && self.host.has_room(&self.node)
     }
 
-    /// Waits for whatever comes first. Nothing else in the loop awaits.
+    /// Waits for whatever comes first. Besides, the loop only lets others run, before
+    /// it takes what else was proposed.
     async fn next_turn(
         &mut self,
         stopped: Pin<&mut impl Future<Output = ()>>,

@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 
 use futures::poll;
-use raft_tokio::core::Body;
+use raft_tokio::core::{Body, SnapshotOutcome};
 use raft_tokio::{
     ApplyConfChangeError, ConfChange, ConfChangeType, Node, NodeProposeError, StopReason, Stopped,
 };
@@ -61,6 +61,11 @@ async fn everything_says(node: &Node, why: &Stopped) {
         Err(why.clone())
     );
     assert_eq!(comes(node.report_unreachable(peer)).await, Err(why.clone()));
+    let outcome = SnapshotOutcome::Failed;
+    assert_eq!(
+        comes(node.report_snapshot(peer, outcome)).await,
+        Err(why.clone())
+    );
     assert_eq!(comes(node.stop()).await, *why);
     node.tick();
 }
