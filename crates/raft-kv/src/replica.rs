@@ -20,7 +20,7 @@ use raft_tokio::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::machine::KvMachine;
+use crate::machine::{Answers, KvMachine};
 use crate::server::{Backend, Refusal};
 
 impl StateMachine for KvMachine {
@@ -29,7 +29,7 @@ impl StateMachine for KvMachine {
     }
 
     fn query(&mut self, query: &Bytes) -> Bytes {
-        self.query_batch(query)
+        Answers::encode(self.query_batch(query))
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
@@ -173,14 +173,20 @@ impl Backend for ClientBackend {
         }
     }
 
-    fn read(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
+    fn read(
+        &self,
+        batch: Bytes,
+    ) -> impl Future<Output = Result<(Bytes, usize), Refusal>> + Send + 'static {
         let shared = self.shared.clone();
         async move {
             let _pending = Pending::new(&shared.counts.reads_pending);
             let deadline = Instant::now() + shared.request_timeout;
             loop {
                 let error = match shared.raft.query(batch.clone()).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        let unread = || Refusal::Never("this version cannot read it".into());
+                        return Answers::decode(answer).ok_or_else(unread);
+                    }
                     Err(error) => error,
                 };
                 let may_succeed = matches!(error, ReadError::Timeout);
@@ -238,7 +244,10 @@ fn write_refusal(error: &SessionError) -> Refusal {
         }
         error if !error.is_indeterminate() => Refusal::TryAgain(said),
         // Whatever is not known to have failed may have happened.
-        _ => Refusal::Uncertain("no reply came in time".to_owned()),
+        SessionError::Propose(ProposeError::OutcomeUnknown) => {
+            Refusal::Uncertain("no reply came, or this node is stopping".to_owned())
+        }
+        _ => Refusal::Uncertain(said),
     }
 }
 

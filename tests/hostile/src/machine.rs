@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use raft_core::LogIndex;
-use raft_kv::machine::KvMachine;
+use raft_kv::machine::{Answers, KvMachine};
 use raft_tokio::sessions::{SessionLimits, SessionReply, Sessions};
 use raft_tokio::{BoxError, SnapshotJob, SnapshotReader, StateMachine};
 
@@ -22,7 +22,7 @@ impl StateMachine for Kv {
     }
 
     fn query(&mut self, query: &Bytes) -> Bytes {
-        self.0.query_batch(query)
+        Answers::encode(self.0.query_batch(query))
     }
 
     fn snapshot(&mut self) -> SnapshotJob {

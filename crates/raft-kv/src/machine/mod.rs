@@ -7,6 +7,7 @@
 //! An entry of the log is one or more [`Operation`]s ([`Batch`]), and its reply
 //! is their RESP replies one after the other, ready to be sent.
 
+mod answers;
 mod operation;
 mod pair;
 mod snapshot;
@@ -16,14 +17,24 @@ use std::io::Read;
 
 use bytes::{Bytes, BytesMut};
 
+pub use answers::Answers;
 pub use operation::{Batch, Condition, Keys, MalformedBatch, Operation, Pairs, SetReply};
 pub use snapshot::{MalformedSnapshot, StoreImage};
 pub use store::{REPLY_BYTES_MAX, Store, VALUE_BYTES_MAX};
 
 use crate::resp::write;
 
+/// How long the replies to a batch may become before it shows no more values, in
+/// bytes: a batch is short, and what it shows need not be. With the last reply it is
+/// at most [`REPLY_BYTES_MAX`] longer. All replicas must agree on it.
+pub const BATCH_REPLY_BYTES_MAX: usize = 16 << 20;
+
 /// The reply to most writes. It takes no memory of its own.
 static OK: Bytes = Bytes::from_static(b"+OK\r\n");
+
+/// The reply to an operation that would show one value too many.
+const TOO_MUCH_TO_SHOW: &str = "ERR the values before this one are too large for the reply to \
+     one pipeline; nothing was done, ask for it in another pipeline than writes";
 
 /// Replies up to this are copied out of the buffer in which they are written,
 /// which stays; longer ones take the buffer along.
@@ -38,13 +49,18 @@ pub struct KvMachine {
 }
 
 impl KvMachine {
-    /// Does what a committed batch says and returns the replies to it.
+    /// Does what a committed batch says and returns the replies to it. Once they are
+    /// longer than [`BATCH_REPLY_BYTES_MAX`], operations that show values are refused.
     pub fn apply_batch(&mut self, batch: &[u8]) -> Bytes {
         let out = &mut self.replies;
         match Batch::operations(batch) {
             Ok(operations) => {
                 for operation in operations {
-                    self.store.execute(&operation, out);
+                    if out.len() > BATCH_REPLY_BYTES_MAX && operation.shows_values() {
+                        write::error(out, TOO_MUCH_TO_SHOW);
+                    } else {
+                        self.store.execute(&operation, out);
+                    }
                 }
             }
             // The same bytes are malformed on every replica, so all agree.
@@ -66,18 +82,22 @@ impl KvMachine {
         replies
     }
 
-    /// Answers a batch of questions. Operations that write are refused.
-    pub fn query_batch(&self, batch: &[u8]) -> Bytes {
-        let mut out = BytesMut::new();
-        match Batch::operations(batch) {
-            Ok(operations) => {
-                for operation in operations {
-                    self.store.answer(&operation, &mut out);
-                }
+    /// Answers a batch of questions, or as many of its first as have replies of
+    /// [`BATCH_REPLY_BYTES_MAX`] together. Operations that write are refused.
+    ///
+    /// # Errors
+    /// The bytes are no batch.
+    pub fn query_batch(&self, batch: &[u8]) -> Result<Answers, MalformedBatch> {
+        let mut replies = BytesMut::new();
+        let mut count = 0;
+        for operation in Batch::operations(batch)? {
+            self.store.answer(&operation, &mut replies);
+            count += 1;
+            if replies.len() > BATCH_REPLY_BYTES_MAX {
+                break;
             }
-            Err(error) => write::error(&mut out, &format!("ERR {error}")),
         }
-        out.freeze()
+        Ok(Answers { replies, count })
     }
 
     /// The state as it is now, which later commands do not change.

@@ -161,7 +161,7 @@ fn machine_step(machine: &mut KvMachine, step: &Step) -> Reply {
     let reply = machine.apply_batch(&encoded);
     if read_only {
         assert_eq!(
-            machine.query_batch(&encoded),
+            machine.query_batch(&encoded).unwrap().replies,
             reply,
             "a query sees the same"
         );
@@ -196,7 +196,13 @@ fn a_query_does_not_write() {
         delta: 1,
     });
     let encoded = batch.into_bytes();
-    assert!(machine.query_batch(&encoded).starts_with(b"-ERR"));
+    assert!(
+        machine
+            .query_batch(&encoded)
+            .unwrap()
+            .replies
+            .starts_with(b"-ERR")
+    );
     assert_eq!(&machine.apply_batch(&encoded)[..], b":1\r\n");
 }
 
@@ -208,4 +214,60 @@ fn a_malformed_entry_has_an_error_for_a_reply_and_changes_nothing() {
         assert!(machine.apply_batch(entry).starts_with(b"-ERR the entry "));
     }
     assert_eq!(machine.image().encode(), before);
+}
+
+/// A command of a client that is a few hundred bytes long must not make every
+/// replica write gigabytes, at every start again.
+#[test]
+fn the_replies_to_a_batch_are_bounded_however_much_it_asks_for() {
+    let mut machine = KvMachine::default();
+    let value = vec![b'v'; 1 << 20];
+    let mut first = Batch::new();
+    first.push(&Operation::SetMany {
+        pairs: Pairs::from_slice(&[(b"m", &value)]),
+    });
+    machine.apply_batch(&first.into_bytes());
+
+    let mut batch = Batch::new();
+    batch.push(&Operation::Add {
+        key: b"before",
+        delta: 1,
+    });
+    let keys: Keys<'_> = std::iter::repeat_n(&b"m"[..], 20).collect();
+    for _ in 0..100 {
+        batch.push(&Operation::GetMany { keys: keys.clone() });
+    }
+    batch.push(&Operation::Set {
+        key: b"m",
+        value: b"new",
+        condition: Condition::Always,
+        reply: SetReply::Previous,
+    });
+    batch.push(&Operation::Add {
+        key: b"behind",
+        delta: 1,
+    });
+    let encoded = batch.into_bytes();
+    let replies = machine.apply_batch(&encoded);
+    let bytes_max = BATCH_REPLY_BYTES_MAX + REPLY_BYTES_MAX;
+    assert!(replies.len() < bytes_max, "{}", replies.len());
+    let mut rest = BytesMut::from(replies);
+    let mut kinds = Vec::new();
+    while let Some(reply) = parse_reply(&mut rest).unwrap() {
+        kinds.push(reply);
+    }
+    assert_eq!(kinds.len(), 103, "every operation has its reply");
+    assert_eq!(kinds[0], Reply::Integer(1));
+    assert!(matches!(kinds[1], Reply::Array(_)));
+    assert!(
+        kinds[2..102]
+            .iter()
+            .all(|kind| matches!(kind, Reply::Error(_)))
+    );
+    assert_eq!(kinds[102], Reply::Integer(1), "what shows nothing is done");
+    // What was refused was not done.
+    let mut look = Batch::new();
+    look.push(&Operation::Length { key: b"m" });
+    let answers = machine.query_batch(&look.into_bytes()).unwrap();
+    assert_eq!(answers.replies, format!(":{}\r\n", 1 << 20));
 }

@@ -108,6 +108,21 @@ impl Operation<'_> {
         }
     }
 
+    /// Whether the reply has values in it, and so may be long.
+    pub fn shows_values(&self) -> bool {
+        match self {
+            Self::Get { .. } | Self::GetMany { .. } => true,
+            Self::Set { reply, .. } => *reply == SetReply::Previous,
+            Self::Delete { .. }
+            | Self::Exists { .. }
+            | Self::Add { .. }
+            | Self::SetMany { .. }
+            | Self::Append { .. }
+            | Self::Length { .. }
+            | Self::Count => false,
+        }
+    }
+
     fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Get { key } => put(out, GET, 0, [*key]),
@@ -198,11 +213,12 @@ pub enum MalformedBatch {
 
 /// Operations that travel together: through the log in one entry, or to the
 /// state in one query.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     encoded: BytesMut,
     len: usize,
     writes: bool,
+    shows_values: bool,
 }
 
 impl Batch {
@@ -216,6 +232,7 @@ impl Batch {
         operation.encode(&mut self.encoded);
         self.len += 1;
         self.writes |= !operation.is_read();
+        self.shows_values |= operation.shows_values();
     }
 
     /// How many operations there are.
@@ -236,6 +253,23 @@ impl Batch {
     /// Whether one of the operations writes.
     pub fn has_writes(&self) -> bool {
         self.writes
+    }
+
+    /// Whether the replies have values in them, and so may be long.
+    pub fn shows_values(&self) -> bool {
+        self.shows_values
+    }
+
+    /// The operations of an encoded batch behind the first `count`.
+    ///
+    /// # Errors
+    /// The bytes are no batch.
+    pub fn behind(encoded: &[u8], count: usize) -> Result<Self, MalformedBatch> {
+        let mut rest = Self::new();
+        for operation in Self::operations(encoded)?.iter().skip(count) {
+            rest.push(operation);
+        }
+        Ok(rest)
     }
 
     /// The encoding.

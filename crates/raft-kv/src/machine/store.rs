@@ -16,11 +16,11 @@ use super::pair::Pair;
 use crate::resp::{parse_integer, write};
 
 /// The longest value, in bytes. All replicas must agree on it.
-pub const VALUE_BYTES_MAX: usize = 64 << 20;
+pub const VALUE_BYTES_MAX: usize = 32 << 20;
 
 /// The longest reply to one operation that reads several values, in bytes. All
 /// replicas must agree on it.
-pub const REPLY_BYTES_MAX: usize = 64 << 20;
+pub const REPLY_BYTES_MAX: usize = 32 << 20;
 
 /// More shards make a copy under a snapshot smaller, and an image larger. All
 /// replicas agree on it, so that the same state is the same snapshot.

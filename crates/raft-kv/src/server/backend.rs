@@ -20,8 +20,12 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static;
 
     /// Answers a batch of questions with what is true at some time between the
-    /// call and the answer.
-    fn read(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static;
+    /// call and the answer: the replies to its first operations, and how many these
+    /// are, which is at least one.
+    fn read(
+        &self,
+        batch: Bytes,
+    ) -> impl Future<Output = Result<(Bytes, usize), Refusal>> + Send + 'static;
 
     /// What `INFO` says: lines of `name:value` in sections, without the end of
     /// the last line.

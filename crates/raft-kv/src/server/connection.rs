@@ -2,16 +2,18 @@
 //!
 //! Owns what a client has sent and not been understood yet, what was understood
 //! and is not done yet, and what was answered and is not sent yet. All three are
-//! bounded: whoever does not take replies is no longer listened to, and whoever
-//! neither takes replies nor finishes a request is let go.
+//! bounded: whoever does not take replies is no longer listened to, and nothing more
+//! is done for him; whoever neither takes replies nor finishes a request is let go.
 //!
 //! Whatever of a pipeline has arrived goes to the backend together, as one
 //! [`Batch`]: one entry of the log and one sync of the disk for all of it. The
 //! requests of a client take effect in the order in which it sent them, so a
 //! batch with a write in it goes through the log as a whole, reads included, and
-//! reads and writes wait for each other where they are in different batches.
+//! reads and writes wait for each other where they are in different batches. A batch
+//! whose replies have values in them is under way alone: they may be long. What is
+//! answered of a long batch of reads is sent before the rest is read.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
@@ -20,13 +22,13 @@ use bytes::{Buf, BytesMut};
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::backend::Backend;
 use super::command::{ClientSession, Meaning, interpret};
-use super::turns::Turns;
+use super::turns::{Done, Turns};
 use crate::machine::Batch;
-use crate::resp::{RequestLimits, RequestParser, write};
+use crate::resp::{RequestLimits, RequestParser, write as resp};
 
 /// What clients may take up.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +59,11 @@ const OUTPUT_BYTES_MAX: usize = 32 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 /// A batch takes no more requests than this.
 const BATCH_LEN: usize = 1024;
-/// Batches of one client that are under way at the same time.
+/// Batches of writes of one client that are under way at the same time.
 const TURNS: usize = 8;
+/// How long a client is listened to after the last word to it. If a connection is
+/// closed with something unread, the client may lose what it was told.
+const FAREWELL: Duration = Duration::from_secs(5);
 /// What is read at once, in bytes: little from clients that wait for each reply.
 const READ_BYTES: usize = 8 << 10;
 
@@ -73,11 +78,23 @@ pub enum Closed {
     Stalled,
 }
 
-/// Batches under way: all of them read, or all of them write.
+/// Batches under way: one that reads, one that writes and shows values, or several
+/// that write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Reads,
+    WritesAndShows,
     Writes,
+}
+
+impl Kind {
+    fn of(batch: &Batch) -> Self {
+        match (batch.has_writes(), batch.shows_values()) {
+            (false, _) => Self::Reads,
+            (true, true) => Self::WritesAndShows,
+            (true, false) => Self::Writes,
+        }
+    }
 }
 
 /// A client's connection.
@@ -144,6 +161,9 @@ impl<B: Backend> Connection<B> {
             {
                 // The other side may be gone, which is all the same by now.
                 let _ = writer.shutdown().await;
+                if closed == Closed::Misbehaved {
+                    self.hear_out(reader).await;
+                }
                 return Ok(closed);
             }
             let listens = self.listens();
@@ -158,10 +178,12 @@ impl<B: Backend> Connection<B> {
             }
             tokio::select! {
                 biased;
-                replies = poll_fn(|context| self.turns.poll_next(context)) => {
-                    self.output.extend_from_slice(&replies);
-                    while let Some(replies) = self.turns.take_done() {
-                        self.output.extend_from_slice(&replies);
+                done = poll_fn(|context| self.turns.poll_next(context)),
+                    if self.has_room_for_replies() =>
+                {
+                    self.on_done(done);
+                    while let Some(done) = self.turns.take_done() {
+                        self.on_done(done);
                     }
                     waits_since = None;
                 }
@@ -186,6 +208,21 @@ impl<B: Backend> Connection<B> {
                 }
             }
         }
+    }
+
+    /// Passes over what else the client sends, for a while.
+    async fn hear_out(mut self, mut reader: impl AsyncRead + Unpin) {
+        let ends = async {
+            loop {
+                self.input.clear();
+                self.input.reserve(READ_BYTES);
+                if !matches!(reader.read_buf(&mut self.input).await, Ok(1..)) {
+                    return;
+                }
+            }
+        };
+        // Whoever goes on for longer has had the time to read what was said.
+        let _ = timeout(FAREWELL, ends).await;
     }
 
     /// Sends what can be sent without waiting, which is mostly all. Whether it
@@ -218,7 +255,23 @@ impl<B: Backend> Connection<B> {
     }
 
     fn has_room(&self) -> bool {
-        self.held.is_none() && self.turns.len() < TURNS && self.output.len() < OUTPUT_BYTES_MAX
+        let turns = match self.kind {
+            Kind::Writes => TURNS,
+            Kind::Reads | Kind::WritesAndShows => 1,
+        };
+        self.held.is_none() && self.turns.len() < turns && self.has_room_for_replies()
+    }
+
+    fn has_room_for_replies(&self) -> bool {
+        self.output.len() < OUTPUT_BYTES_MAX
+    }
+
+    /// A turn is over. What is left of it is done before anything else.
+    fn on_done(&mut self, done: Done) {
+        self.output.extend_from_slice(&done.replies);
+        if let Some(rest) = done.rest {
+            self.turns.begin_first(read(&self.backend, rest));
+        }
     }
 
     /// Begins what the client has asked for, as far as there is room.
@@ -245,7 +298,7 @@ impl<B: Backend> Connection<B> {
                 }
                 Err(error) => {
                     self.begin(std::mem::take(&mut batch));
-                    write::error(&mut answer, &format!("ERR Protocol error: {error}"));
+                    resp::error(&mut answer, &format!("ERR Protocol error: {error}"));
                     self.say(answer.split());
                     self.last = Some(Closed::Misbehaved);
                     break;
@@ -293,30 +346,16 @@ impl<B: Backend> Connection<B> {
         if batch.is_empty() {
             return;
         }
-        let kind = if batch.has_writes() {
-            Kind::Writes
-        } else {
-            Kind::Reads
-        };
-        if !self.turns.is_empty() && kind != self.kind {
+        let kind = Kind::of(&batch);
+        let joins = kind == Kind::Writes && self.kind == Kind::Writes;
+        if !self.turns.is_empty() && !joins {
             self.held = Some(batch);
             return;
         }
         self.kind = kind;
-        let len = batch.len();
         match kind {
-            Kind::Writes => {
-                let done = self.backend.write(batch.into_buffer());
-                self.turns.begin(
-                    done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))),
-                );
-            }
-            Kind::Reads => {
-                let done = self.backend.read(batch.into_bytes());
-                self.turns.begin(
-                    done.map(move |done| done.unwrap_or_else(|refusal| refusal.replies(len))),
-                );
-            }
+            Kind::Writes | Kind::WritesAndShows => self.turns.begin(write(&self.backend, batch)),
+            Kind::Reads => self.turns.begin(read(&self.backend, batch)),
         }
     }
 
@@ -333,6 +372,26 @@ impl<B: Backend> Connection<B> {
             self.turns.say(answer.freeze());
         }
     }
+}
+
+fn write<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + Send + 'static {
+    let len = batch.len();
+    let written = backend.write(batch.into_buffer());
+    written.map(move |replies| Done::whole(replies.unwrap_or_else(|refusal| refusal.replies(len))))
+}
+
+fn read<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + Send + 'static {
+    let (len, batch) = (batch.len(), batch.into_bytes());
+    let answered = backend.read(batch.clone());
+    answered.map(move |answered| match answered {
+        Ok((replies, count)) if count < len => Done {
+            replies,
+            // It was a batch before.
+            rest: Batch::behind(&batch, count).ok(),
+        },
+        Ok((replies, _)) => Done::whole(replies),
+        Err(refusal) => Done::whole(refusal.replies(len)),
+    })
 }
 
 #[cfg(test)]

@@ -70,15 +70,19 @@ impl Backend for SlowMachine {
         }
     }
 
-    fn read(&self, batch: Bytes) -> impl Future<Output = Result<Bytes, Refusal>> + Send + 'static {
+    fn read(
+        &self,
+        batch: Bytes,
+    ) -> impl Future<Output = Result<(Bytes, usize), Refusal>> + Send + 'static {
         let this = self.clone();
         async move {
             this.note(&batch);
             sleep(this.delay()).await;
-            match this.refusal {
-                Some(refusal) => Err(refusal),
-                None => Ok(this.machine.lock().await.query_batch(&batch)),
+            if let Some(refusal) = this.refusal {
+                return Err(refusal);
             }
+            let answers = this.machine.lock().await.query_batch(&batch).unwrap();
+            Ok((answers.replies.freeze(), answers.count as usize))
         }
     }
 
@@ -159,6 +163,70 @@ fn answers_that_need_no_machine_keep_their_place() {
     });
 }
 
+/// A value of which three are too much for the replies to a batch.
+fn large_value() -> String {
+    "v".repeat(6 << 20)
+}
+
+#[test]
+fn values_that_are_too_much_at_once_are_read_one_after_the_other() {
+    paused(async {
+        let backend = SlowMachine::new(vec![1]);
+        let value = large_value();
+        let mut peer = Peer::connect(backend.clone(), 1 << 16);
+        let limits = ClientLimits::default().request;
+        assert!(value.len() > limits.argument_bytes);
+        // Values may be longer than what a client can send at once.
+        for _ in 0..6 {
+            let part = "v".repeat(1 << 20);
+            let append = format!(
+                "*3\r\n$6\r\nAPPEND\r\n$1\r\na\r\n${}\r\n{part}\r\n",
+                part.len()
+            );
+            peer.send(append.as_bytes()).await;
+        }
+        backend.batches.lock().unwrap().clear();
+        peer.send("GET a\r\n".repeat(7).as_bytes()).await;
+        peer.send(b"PING\r\n").await;
+        let (replies, closed) = peer.rest().await;
+        assert_eq!(closed, Closed::Finished);
+        let shown = format!("${}\r\n{value}\r\n", value.len());
+        assert_eq!(replies.matches(&shown).count(), 7);
+        assert!(
+            replies.ends_with("+PONG\r\n"),
+            "the answer behind the reads comes last"
+        );
+        let batches = backend.batches.lock().unwrap();
+        let of_reads = &batches[batches.len() - 3..];
+        assert_eq!(of_reads, [7, 4, 1]);
+    });
+}
+
+#[test]
+fn nothing_more_is_read_for_whoever_takes_no_replies() {
+    paused(async {
+        let backend = SlowMachine::new(vec![1]);
+        let mut peer = Peer::connect(backend.clone(), 64);
+        let part = "v".repeat(1 << 20);
+        for _ in 0..6 {
+            let append = format!(
+                "*3\r\n$6\r\nAPPEND\r\n$1\r\na\r\n${}\r\n{part}\r\n",
+                part.len()
+            );
+            peer.send(append.as_bytes()).await;
+            let mut line = [0; 10];
+            peer.stream.read_exact(&mut line).await.unwrap();
+        }
+        backend.batches.lock().unwrap().clear();
+        // It is closed before all of it was taken.
+        let asked = "GET a\r\n".repeat(100);
+        let _ = peer.stream.write_all(asked.as_bytes()).await;
+        assert_eq!(peer.task.await.unwrap().unwrap(), Closed::Stalled);
+        // Nine requests come at once, and three values are a portion.
+        assert_eq!(*backend.batches.lock().unwrap(), [9, 6]);
+    });
+}
+
 #[test]
 fn every_request_of_a_refused_batch_is_told_so() {
     paused(async {
@@ -200,10 +268,7 @@ fn whoever_takes_no_replies_is_let_go() {
         let mut peer = Peer::connect(SlowMachine::new(vec![0]), 64);
         for _ in 0..64 {
             let sent = peer.stream.write_all(b"ECHO 0123456789\r\n");
-            if tokio::time::timeout(Duration::from_secs(1), sent)
-                .await
-                .is_err()
-            {
+            if timeout(Duration::from_secs(1), sent).await.is_err() {
                 break;
             }
         }

@@ -12,10 +12,31 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 
+use crate::machine::Batch;
+
+/// How a turn ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Done {
+    /// The replies to what was done.
+    pub(super) replies: Bytes,
+    /// What is left to do, before the turns behind this one are answered.
+    pub(super) rest: Option<Batch>,
+}
+
+impl Done {
+    /// Everything was done.
+    pub(super) fn whole(replies: Bytes) -> Self {
+        Self {
+            replies,
+            rest: None,
+        }
+    }
+}
+
 /// Something that ends with replies.
 enum Turn {
-    UnderWay(Pin<Box<dyn Future<Output = Bytes> + Send>>),
-    Done(Bytes),
+    UnderWay(Pin<Box<dyn Future<Output = Done> + Send>>),
+    Done(Done),
 }
 
 /// A client's turns, oldest first.
@@ -34,41 +55,47 @@ impl Turns {
     }
 
     /// Adds a turn that is to be done. It begins with the next poll.
-    pub(super) fn begin(&mut self, turn: impl Future<Output = Bytes> + Send + 'static) {
+    pub(super) fn begin(&mut self, turn: impl Future<Output = Done> + Send + 'static) {
         self.turns.push_back(Turn::UnderWay(Box::pin(turn)));
+    }
+
+    /// Adds a turn that is to be done before all the others.
+    pub(super) fn begin_first(&mut self, turn: impl Future<Output = Done> + Send + 'static) {
+        self.turns.push_front(Turn::UnderWay(Box::pin(turn)));
     }
 
     /// Adds an answer that is there already.
     pub(super) fn say(&mut self, answer: Bytes) {
-        self.turns.push_back(Turn::Done(answer));
+        self.turns.push_back(Turn::Done(Done::whole(answer)));
     }
 
-    /// Takes out the replies of the oldest turn, once it is done. Goes on with
+    /// Takes the oldest turn out, once it is done. Goes on with
     /// every turn, in order, so that they begin in order.
     ///
     /// Without turns it is never ready: there is nobody to wake whoever polls.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Bytes> {
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Done> {
         for turn in &mut self.turns {
             if let Turn::UnderWay(future) = turn
-                && let Poll::Ready(replies) = future.as_mut().poll(context)
+                && let Poll::Ready(done) = future.as_mut().poll(context)
             {
-                *turn = Turn::Done(replies);
+                *turn = Turn::Done(done);
             }
         }
         match self.take_done() {
-            Some(replies) => Poll::Ready(replies),
+            Some(done) => Poll::Ready(done),
             None => Poll::Pending,
         }
     }
 
-    /// Takes out the replies of the oldest turn, if it is known to be done.
-    pub(super) fn take_done(&mut self) -> Option<Bytes> {
-        let Turn::Done(replies) = self.turns.front_mut()? else {
-            return None;
-        };
-        let replies = std::mem::take(replies);
-        self.turns.pop_front();
-        Some(replies)
+    /// Takes the oldest turn out, if it is known to be done.
+    pub(super) fn take_done(&mut self) -> Option<Done> {
+        match self.turns.pop_front()? {
+            Turn::Done(done) => Some(done),
+            turn @ Turn::UnderWay(_) => {
+                self.turns.push_front(turn);
+                None
+            }
+        }
     }
 }
 
@@ -80,12 +107,15 @@ mod tests {
     use tokio::sync::oneshot;
 
     fn next(turns: &mut Turns) -> Option<Bytes> {
-        poll_fn(|context| turns.poll_next(context)).now_or_never()
+        let done = poll_fn(|context| turns.poll_next(context)).now_or_never()?;
+        Some(done.replies)
     }
 
     fn turn(turns: &mut Turns) -> oneshot::Sender<&'static [u8]> {
         let (done, replies) = oneshot::channel::<&[u8]>();
-        turns.begin(replies.map(|replies| Bytes::from_static(replies.unwrap_or(b"gone"))));
+        turns.begin(
+            replies.map(|replies| Done::whole(Bytes::from_static(replies.unwrap_or(b"gone")))),
+        );
         done
     }
 
@@ -99,8 +129,8 @@ mod tests {
         assert_eq!(next(&mut turns), None);
         one.send(b"one").unwrap();
         assert_eq!(next(&mut turns).unwrap(), "one");
-        assert_eq!(turns.take_done().unwrap(), "two");
-        assert_eq!(turns.take_done().unwrap(), "three");
+        assert_eq!(turns.take_done().unwrap().replies, "two");
+        assert_eq!(turns.take_done().unwrap().replies, "three");
         assert_eq!(turns.take_done(), None);
         assert!(turns.is_empty());
     }
@@ -112,7 +142,7 @@ mod tests {
         let (began, begun) = oneshot::channel();
         turns.begin(async move {
             began.send(()).unwrap();
-            Bytes::new()
+            Done::whole(Bytes::new())
         });
         assert_eq!(next(&mut turns), None);
         assert_eq!(begun.now_or_never(), Some(Ok(())));

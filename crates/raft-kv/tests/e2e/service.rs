@@ -342,14 +342,27 @@ async fn bad_input_is_answered_and_harms_nobody() {
         ),
         (b"*99999999\r\n", "-ERR Protocol error: too many arguments"),
         (b"*1\r\n!\r\n", "-ERR Protocol error: expected '$', got '!'"),
-        (b"*2\r\n$3\r\nGET\r\n$100\r\nhalf", ""),
         (b"\x00\xff\xfe\r\n", "-ERR unknown command"),
         (b"HELLO 3\r\n", "-NOPROTO"),
-        (b"", ""),
     ] {
         let answer = raw_exchange(address, input).await;
         assert!(answer.starts_with(expected), "{input:?}: {answer}");
     }
+    // Half a request, and none: there is nothing to answer.
+    for input in [&b"*2\r\n$3\r\nGET\r\n$100\r\nhalf"[..], b""] {
+        assert_eq!(raw_exchange(address, input).await, "");
+    }
+    // More than a client may send: it is told so although it goes on sending.
+    let large = [
+        &b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$8388608\r\n"[..],
+        &vec![b'v'; 8 << 20],
+    ]
+    .concat();
+    let answer = raw_exchange(address, &large).await;
+    assert!(
+        answer.starts_with("-ERR Protocol error: argument too large"),
+        "{answer}"
+    );
     let pong: String = redis::cmd("PING")
         .query_async(&mut bystander)
         .await
@@ -361,6 +374,38 @@ async fn bad_input_is_answered_and_harms_nobody() {
         .query_async(&mut bystander)
         .await;
     assert!(set.unwrap_err().to_string().contains("not an integer"));
+}
+
+/// A pipeline of some hundred bytes that asks for six gigabytes.
+#[tokio::test]
+async fn what_a_pipeline_asks_for_is_bounded_and_answered_by_every_node() {
+    let cluster = TestCluster::start(3).await;
+    let addresses = cluster.nodes.client_addresses();
+    let mut client = connect(addresses[0]).await.unwrap();
+    let value = vec![b'v'; 1 << 20];
+    let set: redis::RedisResult<()> = redis::cmd("SET")
+        .arg("m")
+        .arg(&value)
+        .query_async(&mut client)
+        .await;
+    set.unwrap();
+    let many = format!("MGET{}\r\n", " m".repeat(30));
+    let writes = format!("INCR n\r\n{}INCR n\r\n", many.repeat(200));
+    for (number, address) in (1..).zip(&addresses) {
+        let answer = raw_exchange(*address, writes.as_bytes()).await;
+        assert!(answer.starts_with(&format!(":{}\r\n*30\r\n", 2 * number - 1)));
+        assert!(answer.ends_with(&format!("\r\n:{}\r\n", 2 * number)));
+        // How many batches it is depends on how it arrives; each shows one reply.
+        let refused = answer.matches("-ERR the values before this one").count();
+        assert!((190..200).contains(&refused), "{refused}");
+    }
+    // What only reads is answered whole, a portion at a time.
+    let reads = "GET m\r\n".repeat(60);
+    for address in &addresses {
+        let answer = raw_exchange(*address, reads.as_bytes()).await;
+        assert_eq!(answer.matches("$1048576\r\n").count(), 60);
+        assert_eq!(answer.len(), 60 * ((1 << 20) + 12));
+    }
 }
 
 #[tokio::test]
