@@ -59,10 +59,23 @@ pub enum ProposeError {
     #[error("another leader's entry took the proposal's place; try again")]
     Superseded,
     /// It was made, but no reply came in time, or the server that knows is
-    /// gone, or this one stopped meanwhile. **It may have been applied, or may still be.** Only try again what
-    /// may be done twice.
+    /// gone, or this one stopped meanwhile. **It may have been applied, or may still
+    /// be.** Only try again what may be done twice.
     #[error("no reply came in time; the command may have been applied, or may still be")]
     OutcomeUnknown,
+    /// The leader applied it for this server, and the reply is longer than what
+    /// servers pass on to each other. **It was applied.** Ask the leader itself, or
+    /// for less.
+    #[error(
+        "the command was applied at {index}, but its reply of {bytes} bytes is too long to be \
+         passed on; ask the leader itself, or for less"
+    )]
+    ReplyTooLong {
+        /// Where it is in the log.
+        index: LogIndex,
+        /// How long the reply is.
+        bytes: u64,
+    },
     /// This server does not lead in the term that the proposal is tied to. It
     /// was not applied, and will not be. The term does not come back: look at
     /// the state again, and propose anew.
@@ -135,9 +148,10 @@ impl ProposeError {
         )
     }
 
-    /// Whether the command may have been applied, or may still be.
+    /// Whether the command may have been applied, or may still be, while its caller
+    /// has no reply.
     pub fn is_indeterminate(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown)
+        matches!(self, Self::OutcomeUnknown | Self::ReplyTooLong { .. })
     }
 }
 
@@ -324,7 +338,9 @@ mod tests {
             ProposeError::TooLarge { .. }
             | ProposeError::Empty
             | ProposeError::OtherTerm { .. } => Truth::Final,
-            ProposeError::OutcomeUnknown => Truth::Indeterminate,
+            ProposeError::OutcomeUnknown | ProposeError::ReplyTooLong { .. } => {
+                Truth::Indeterminate
+            }
         }
     }
 
@@ -348,6 +364,10 @@ mod tests {
             ProposeError::NotMember,
             ProposeError::Superseded,
             ProposeError::OutcomeUnknown,
+            ProposeError::ReplyTooLong {
+                index: LogIndex::new(9),
+                bytes: 1 << 30,
+            },
             ProposeError::OtherTerm {
                 wanted: Term::new(1),
                 term: Term::new(2),

@@ -133,29 +133,54 @@ impl Forwards {
     }
 }
 
+/// The longest reply that is passed on: less than the longest packet that servers
+/// take by default. What is longer would be dropped on its way.
+const PASSED_ON_BYTES_MAX: usize = 56 << 20;
+
+/// The reply follows.
+const WHOLE: u8 = 0;
+/// Its length follows.
+const TOO_LONG: u8 = 1;
+
 /// The reply of a command, with its place in the log.
 pub(super) fn encode_reply(id: EntryId, reply: &Bytes) -> Bytes {
-    let mut out = BytesMut::with_capacity(16 + reply.len());
+    let is_whole = reply.len() <= PASSED_ON_BYTES_MAX;
+    let mut out = BytesMut::with_capacity(17 + if is_whole { reply.len() } else { 8 });
     out.put_u64_le(id.term.get());
     out.put_u64_le(id.index.get());
-    out.put_slice(reply);
+    if is_whole {
+        out.put_u8(WHOLE);
+        out.put_slice(reply);
+    } else {
+        out.put_u8(TOO_LONG);
+        out.put_u64_le(u64::try_from(reply.len()).unwrap_or(u64::MAX));
+    }
     out.freeze()
+}
+
+/// What [`encode_reply`] wrote; `None` if it is something else.
+fn decode_reply(mut payload: Bytes) -> Option<Result<Applied, ProposeError>> {
+    let term = Term::new(payload.try_get_u64_le().ok()?);
+    let index = LogIndex::new(payload.try_get_u64_le().ok()?);
+    match payload.try_get_u8().ok()? {
+        WHOLE => Some(Ok(Applied {
+            reply: payload,
+            index,
+            term,
+        })),
+        TOO_LONG => {
+            let bytes = payload.try_get_u64_le().ok()?;
+            Some(Err(ProposeError::ReplyTooLong { index, bytes }))
+        }
+        _ => None,
+    }
 }
 
 fn decode_outcome(outcome: ResponseOutcome) -> Result<Applied, ProposeError> {
     match outcome {
-        ResponseOutcome::Done { mut payload } => {
-            // A leader that answers something else has done who knows what.
-            let term = payload.try_get_u64_le();
-            let index = payload.try_get_u64_le();
-            let (Ok(term), Ok(index)) = (term, index) else {
-                return Err(ProposeError::OutcomeUnknown);
-            };
-            Ok(Applied {
-                reply: payload,
-                index: LogIndex::new(index),
-                term: Term::new(term),
-            })
+        // A leader that answers something else has done who knows what.
+        ResponseOutcome::Done { payload } => {
+            decode_reply(payload).unwrap_or(Err(ProposeError::OutcomeUnknown))
         }
         ResponseOutcome::Refused { code, detail } => Err(decode_refusal(code, &detail)),
         // Unknown there, or said in a way that this version does not know.
@@ -199,9 +224,10 @@ pub(super) fn encode_outcome(error: &ProposeError) -> ResponseOutcome {
             }
         }
         // Nobody ties a request to a term or to a deadline of another server.
-        ProposeError::OtherTerm { .. } | ProposeError::Expired | ProposeError::OutcomeUnknown => {
-            ResponseOutcome::Unknown
-        }
+        ProposeError::OtherTerm { .. }
+        | ProposeError::Expired
+        | ProposeError::ReplyTooLong { .. }
+        | ProposeError::OutcomeUnknown => ResponseOutcome::Unknown,
     }
 }
 
@@ -251,6 +277,26 @@ mod tests {
         ] {
             assert_eq!(decode_outcome(encode_outcome(&error)), Err(error));
         }
+    }
+
+    #[test]
+    fn a_reply_that_is_too_long_for_a_packet_says_so_instead_of_being_lost() {
+        let id = EntryId::new(Term::new(3), LogIndex::new(9));
+        let answered = |reply: &Bytes| {
+            decode_outcome(ResponseOutcome::Done {
+                payload: encode_reply(id, reply),
+            })
+        };
+        let longest = Bytes::from(vec![b'r'; PASSED_ON_BYTES_MAX]);
+        let applied = answered(&longest).unwrap();
+        assert_eq!((applied.term, applied.index), (id.term, id.index));
+        assert_eq!(applied.reply, longest);
+        let longer = Bytes::from(vec![b'r'; PASSED_ON_BYTES_MAX + 1]);
+        let too_long = ProposeError::ReplyTooLong {
+            index: id.index,
+            bytes: PASSED_ON_BYTES_MAX as u64 + 1,
+        };
+        assert_eq!(answered(&longer), Err(too_long));
     }
 
     #[test]

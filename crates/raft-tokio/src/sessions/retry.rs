@@ -105,6 +105,10 @@ impl Retry {
     /// # Errors
     /// There is not. The error is true of all attempts.
     pub(super) async fn after(&mut self, error: ProposeError) -> Result<(), ProposeError> {
+        // It was applied, and every attempt gets the same reply.
+        if let ProposeError::ReplyTooLong { .. } = error {
+            return Err(error);
+        }
         if error.is_indeterminate() {
             self.attempts = Attempts::Unknown;
         }
