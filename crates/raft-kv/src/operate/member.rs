@@ -150,11 +150,12 @@ pub async fn change(
             leader.obeyed(&MemberOrder::Transfer { to }).await?
         }
     };
-    let leader = await_leader(nodes).await;
-    Ok(MemberReport {
-        members,
-        leader: leader.ok().map(|(_, page)| page.id),
-    })
+    let leader = match find_leader(&status::ask(nodes).await) {
+        Ok((_, page)) => Some(page.id),
+        Err(MemberError::LeaderElsewhere { leader }) => Some(leader),
+        Err(_) => None,
+    };
+    Ok(MemberReport { members, leader })
 }
 
 /// The leader among nodes. An election may be under way: one has a while to end.
