@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use raft_tokio::{ChangeMembershipError, ConfChange, ConfChangeType, ProposeError, TransferError};
 use support::{Cluster, node_id};
 
@@ -175,9 +177,10 @@ async fn a_restart_keeps_the_members_of_its_log() {
             continue;
         }
         let restarted = cluster.restart(id).await;
-        restarted
-            .wait_for(|status| status.conf_state.is_equivalent_to(&members))
+        let knows = restarted.wait_for(|status| status.conf_state.is_equivalent_to(&members));
+        tokio::time::timeout(Duration::from_secs(60), knows)
             .await
+            .expect("it knows the members")
             .unwrap();
     }
     let leader = cluster.leader().await;

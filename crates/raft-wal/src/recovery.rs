@@ -85,7 +85,9 @@ impl Found {
                 });
             }
             let damaged = |what| Stop::new(0, what).into_corruption(path);
-            if header.sequence != *sequence {
+            // A segment that calls itself superfluous would be dropped with all that
+            // it says.
+            if header.sequence != *sequence || header.oldest_sequence > header.sequence {
                 return Err(damaged(Damage::SegmentHeader).into());
             }
             let mut batches = segment.batches();
@@ -115,8 +117,16 @@ impl Found {
                     }
                 }
                 count += 1;
+                // A seal that is dropped takes its batch with it, so nothing else
+                // may be in there.
+                let is_alone = batch.records.len() == 1;
                 for placed in batch.records {
                     if let Record::Seal(next) = placed.record {
+                        if !is_alone || sequence.checked_add(1) != Some(next) {
+                            return Err(Stop::new(placed.offset, Damage::Meaningless)
+                                .into_corruption(path)
+                                .into());
+                        }
                         sealed = Some(next);
                     }
                     let place = Place {
@@ -285,8 +295,9 @@ pub(crate) fn read_segment<F: Fs>(
 }
 
 /// Writes the last segment again under a new id, and puts it in place of the
-/// old one. Every record that is kept stays where it was in the file. What could be read may have been in the cache only, after a sync
-/// that failed: now it is durable, and the torn part is gone.
+/// old one. Every record that is kept stays where it was in the file. What could be
+/// read may have been in the cache only, after a sync that failed: now it is durable,
+/// and the torn part is gone.
 pub(crate) fn rewrite<F: Fs>(
     fs: &F,
     dir: &Path,

@@ -363,10 +363,12 @@ fn the_quota_refuses_and_recovers() {
 /// portions are.
 #[test]
 fn small_portions_leave_no_gap() {
-    for committed_bytes_max in [0, 1, 30] {
+    // What comes in one message is applied in several portions, and the other
+    // way round.
+    for (committed_bytes_max, append_bytes_max) in [(0, 1 << 20), (30, 1 << 20), (1, 0), (30, 0)] {
         let mut cluster = Cluster::with(3, |config| Config {
             committed_bytes_max: Some(committed_bytes_max),
-            append_bytes_max: 0,
+            append_bytes_max,
             ..config
         });
         cluster.elect(1);

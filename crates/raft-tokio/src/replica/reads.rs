@@ -203,3 +203,34 @@ impl Reads {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_waits_until_what_it_was_confirmed_with_is_handed_out() {
+        let mut reads = Reads::new(7);
+        let (reply, _answer) = oneshot::channel();
+        reads.push(PendingRead::Barrier { reply }, Freshness::Confirmed, 0);
+        let context = reads.start_round(0).expect("somebody asks");
+        assert!(reads.confirm(&context, LogIndex::new(9)).is_some());
+        assert!(reads.take_reached(LogIndex::new(8)).is_empty());
+        assert_eq!(reads.take_reached(LogIndex::new(9)).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_to_a_round_that_was_given_up_confirms_nothing() {
+        let mut reads = Reads::new(7);
+        let (reply, _answer) = oneshot::channel();
+        reads.push(PendingRead::Barrier { reply }, Freshness::Confirmed, 0);
+        let late = reads.start_round(0).expect("somebody asks");
+        reads.abandon_round();
+        let context = reads.start_round(1).expect("it still waits");
+        assert!(reads.confirm(&late, LogIndex::new(3)).is_none());
+        assert!(reads.take_reached(LogIndex::new(3)).is_empty());
+        assert!(reads.confirm(&context, LogIndex::new(5)).is_some());
+        assert_eq!(reads.take_reached(LogIndex::new(5)).len(), 1);
+    }
+}

@@ -41,8 +41,14 @@ async fn a_server_comes_listens_votes_and_goes() {
         let elsewhere = Address::At("elsewhere".to_owned());
         assert_eq!(cluster.address(id, four), elsewhere);
     }
+    // What tells it so is on its way for a while.
+    cluster.network().hold(leader.id(), four);
     let members = leader.remove(four).await.unwrap();
     assert_eq!(members.voters.len(), 3);
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!joined.status().is_removed());
+    assert_ne!(cluster.address(leader.id().get(), four), Address::Forgotten);
+    cluster.network().release();
     let again = leader.remove(four).await;
     assert_eq!(again, Err(ChangeMembershipError::NotMember { id: four }));
     // It knows, and says so.

@@ -7,7 +7,7 @@ use futures::poll;
 use raft_tokio::core::{Body, ConfChangeRefusal, ProposeError, Proposed};
 use raft_tokio::{ConfChange, ConfChangeType, LogIndex, NodeProposeError};
 
-use crate::support::{Fixture, bytes, comes, data_of, forwarded, node_id, waits};
+use crate::support::{Fixture, bytes, comes, forwarded, node_id, waits};
 
 fn index_of(proposed: &Proposed) -> u64 {
     match proposed {
@@ -269,9 +269,18 @@ async fn a_peers_proposal_waits_for_a_leader_like_a_local_one() {
 async fn a_proposal_is_in_the_readys_entries_where_its_caller_was_told() {
     let mut fixture = Fixture::leading_alone().await;
     let node = fixture.node.clone();
-    let proposed = comes(node.propose(bytes("here"))).await.unwrap();
+    // Two that come in the same turn become one append.
+    let both = async { tokio::join!(node.propose(bytes("a")), node.propose(bytes("b"))) };
+    let (a, b) = comes(both).await;
     let ready = fixture.next().await;
-    let entries = ready.entries();
-    assert_eq!(data_of(&entries), [bytes("here")]);
-    assert_eq!(entries.first().unwrap().index().get(), index_of(&proposed));
+    let found: Vec<_> = ready
+        .entries()
+        .iter()
+        .map(|entry| (entry.index().get(), entry.data().clone()))
+        .collect();
+    let told = [
+        (index_of(&a.unwrap()), bytes("a")),
+        (index_of(&b.unwrap()), bytes("b")),
+    ];
+    assert_eq!(found, told);
 }

@@ -464,6 +464,26 @@ fn an_empty_next_segment_cannot_take_the_one_before_with_it() {
 }
 
 #[test]
+fn a_segment_cannot_call_itself_superfluous() {
+    let disk = SimDisk::new();
+    let header = crate::format::SegmentHeader {
+        id: 7,
+        sequence: 1,
+        identity: identity(),
+        previous_id: 0,
+        previous_chain: 0,
+        oldest_sequence: 2,
+        first_batch: 1,
+        durable_batch: 0,
+    };
+    disk.put(segment(1), &header.encode());
+    let files = disk.files();
+    let error = open(&disk).unwrap_err();
+    assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
+    assert_eq!(disk.files(), files, "refusing changes nothing");
+}
+
+#[test]
 fn closing_guards_also_what_needed_no_sync() {
     let disk = SimDisk::new();
     let (mut log, start) = open_model(&disk);
