@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use raft_core::{Entry, LogIndex, Term};
+use raft_core::{Entry, HardState, LogIndex, Term};
 
 use super::model::{Draw, Kind, Model, Outcome};
 use super::{DIR, check, identity, open, open_model};
@@ -481,6 +481,35 @@ fn a_segment_cannot_call_itself_superfluous() {
     let error = open(&disk).unwrap_err();
     assert!(matches!(error, OpenError::Corrupt(_)), "{error}");
     assert_eq!(disk.files(), files, "refusing changes nothing");
+}
+
+#[test]
+fn a_seal_is_alone_in_its_batch() {
+    // Otherwise what stands beside it would go when the seal is cut off.
+    let disk = SimDisk::new();
+    let header = crate::format::SegmentHeader {
+        id: 7,
+        sequence: 1,
+        identity: identity(),
+        previous_id: 0,
+        previous_chain: 0,
+        oldest_sequence: 1,
+        first_batch: 1,
+        durable_batch: 0,
+    };
+    let mut bytes = header.encode();
+    let mut encoder = crate::format::Encoder::new();
+    let chain = crate::format::SegmentHeader::chain(&bytes);
+    encoder.begin(header.id, crate::format::SEGMENT_HEADER_BYTES, chain);
+    encoder.hard_state(1, HardState::EMPTY);
+    encoder.seal(2);
+    encoder.trailer(1, 0, 0);
+    bytes.extend_from_slice(encoder.encoded().0);
+    disk.put(segment(1), &bytes);
+    match open(&disk) {
+        Err(OpenError::Corrupt(corruption)) => assert_eq!(corruption.what, Damage::Meaningless),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
