@@ -372,7 +372,9 @@ impl<S: Storage> Raft<S> {
 
     fn stable_to(&mut self, mark: &StableMark) -> Result<(), StorageError> {
         // Term zero is that of a node that has never heard of another.
-        let is_current = mark.term == self.common.term || mark.term == Term::ZERO;
+        let is_of_term = mark.term == self.common.term || mark.term == Term::ZERO;
+        let pending = self.common.log.pending_snapshot_index();
+        let is_current = is_of_term && (pending == LogIndex::ZERO || pending == mark.behind);
         if let Some(last) = mark.last
             && is_current
         {

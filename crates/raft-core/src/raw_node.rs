@@ -483,6 +483,7 @@ impl<S: Storage> RawNode<S> {
         Ok(Some(StableMark {
             term: self.raft.common.term,
             last,
+            behind: self.raft.common.log.pending_snapshot_index(),
             snapshot,
         }))
     }

@@ -222,10 +222,16 @@ impl SelfAck {
 /// back into the unstable log meanwhile (the ABA case). Then the storage would
 /// be read before it is right. Every change of term is itself written, and that
 /// write brings a mark of the new term, so no entry stays unstable for ever.
+///
+/// Nor does it count while a snapshot is being written that came after it: what
+/// stands behind the snapshot is another write. (No correct leader sends a
+/// snapshot that leads to the same entry again.)
 #[derive(Debug)]
 pub(crate) struct StableMark {
     pub(crate) term: Term,
     pub(crate) last: Option<EntryId>,
+    /// The index of the snapshot before the unstable entries; zero if none was.
+    pub(crate) behind: LogIndex,
     /// Boxed, because it is rare, and marks are moved often.
     pub(crate) snapshot: Option<Box<Snapshot>>,
 }

@@ -60,7 +60,6 @@ pub(crate) fn run_on_lies(bytes: &[u8], lies: &[u8]) -> Outcome {
         applies: VecDeque::new(),
         last,
         storage_is_honest: lies.is_empty(),
-        is_impersonated: false,
         outcome: Outcome {
             started: true,
             ..Outcome::default()
@@ -167,10 +166,6 @@ struct Victim {
     /// Whoever is lied to about its log may be wrong about it, and may break
     /// invariants. It still may not panic.
     storage_is_honest: bool,
-    /// Like etcd, an exact node that led a term follows whoever claims to be it in
-    /// the same term. Then two logs have the same ids, and receipts for one pass for
-    /// those of the other. It still may not panic.
-    is_impersonated: bool,
     outcome: Outcome,
 }
 
@@ -194,7 +189,7 @@ impl Victim {
             // Like etcd, an exact node believes in acknowledgements of entries
             // that it does not have yet.
             Err(BrokenInvariant::Progress { .. }) if is_exact(&self.node) => {}
-            Err(_) if !self.storage_is_honest || self.is_impersonated => {}
+            Err(_) if !self.storage_is_honest => {}
             Err(broken) => panic!("{broken}: {:?}", self.node.status()),
         }
         match self.node.role() {
@@ -239,12 +234,6 @@ impl Victim {
         match node.step(message.clone()) {
             Ok(()) => {
                 self.outcome.taken += 1;
-                self.is_impersonated |= is_exact(node)
-                    && message.from == node.id()
-                    && matches!(
-                        message.body,
-                        Body::Append { .. } | Body::Heartbeat { .. } | Body::Snapshot(_)
-                    );
                 self.outcome.installed_snapshot |=
                     is_snapshot && node.commit_index() > status.hard_state.commit;
             }
@@ -384,13 +373,13 @@ impl Victim {
         if let Some(snapshot) = append.snapshot {
             let stored = storage.apply_snapshot(snapshot);
             assert!(
-                stored.is_ok() || !self.storage_is_honest || self.is_impersonated,
+                stored.is_ok() || !self.storage_is_honest,
                 "a node takes no older snapshot"
             );
         }
         let stored = storage.append(append.entries);
         assert!(
-            stored.is_ok() || !self.storage_is_honest || self.is_impersonated,
+            stored.is_ok() || !self.storage_is_honest,
             "a node leaves no gap in its log"
         );
         if let Some(hard_state) = append.hard_state {

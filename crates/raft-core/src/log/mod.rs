@@ -244,6 +244,12 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.snapshot().is_some()
     }
 
+    /// The index of the snapshot that waits or is being stored; zero without one.
+    pub(crate) fn pending_snapshot_index(&self) -> LogIndex {
+        let snapshot = self.unstable.snapshot();
+        snapshot.map_or(LogIndex::ZERO, |snapshot| snapshot.metadata.index)
+    }
+
     /// The last index that may be applied now.
     fn appliable_index(&self) -> LogIndex {
         match self.appliable {

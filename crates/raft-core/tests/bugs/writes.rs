@@ -102,6 +102,53 @@ fn a_receipt_of_an_entry_that_was_replaced_and_put_back_does_not_count() {
     assert_eq!(cluster.server(2).commands(), [command("first")]);
 }
 
+/// An enemy sends entries, then a snapshot that contradicts them, then the same
+/// entries behind it. The receipt of the first write says nothing about the
+/// last: the snapshot between them is still being written.
+#[test]
+fn a_receipt_from_before_a_snapshot_does_not_count_behind_it() {
+    for choose in [plain, asynchronous] {
+        let conf_state = raft_core::ConfState::of_voters([id(1), id(2), id(3)]);
+        let storage = MemoryStorage::with_conf_state(conf_state.clone());
+        let mut node = RawNode::new(choose(plain(Config::new(id(1)))), storage).expect("it starts");
+        let entries = |prev: EntryId, commit: u64| Body::Append {
+            prev,
+            entries: Entries::from_batch(
+                (prev.index.get() + 1..=3)
+                    .map(|at| Entry::normal(term(4), index(at), command("x")))
+                    .collect(),
+            )
+            .expect("in order"),
+            commit: index(commit),
+        };
+        node.step(message(2, 1, 4, entries(EntryId::default(), 0)))
+            .expect("it is taken");
+        let ready = node.ready().expect("there is something to write");
+        let snapshot = Body::Snapshot(Box::new(raft_core::Snapshot {
+            metadata: raft_core::SnapshotMetadata {
+                index: index(1),
+                term: term(3),
+                conf_state,
+            },
+            data: bytes::Bytes::new(),
+        }));
+        node.step(message(2, 1, 4, snapshot)).expect("it is taken");
+        let behind = EntryId::new(term(3), index(1));
+        node.step(message(2, 1, 4, entries(behind, 3)))
+            .expect("it is taken");
+        let append = ready.append.expect("there is something to write");
+        node.storage_mut().append(append.entries).expect("in order");
+        for outcome in append.responses {
+            if let AppendOutcome::Receipt(receipt) = outcome {
+                node.persisted(receipt).expect("it is alive");
+            }
+        }
+        node.advance().expect("it is alive");
+        node.check().expect("every invariant holds");
+        assert_eq!(node.last_index(), index(3));
+    }
+}
+
 /// Wins an election by the vote of server 2; of the writes only those that the
 /// election needs are acknowledged.
 fn be_elected(node: &mut RawNode<MemoryStorage>) {
