@@ -157,12 +157,12 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         .membership
         .check()
         .map_err(BrokenInvariant::Membership)?;
-    let members = common.membership.conf_state();
+    let membership = &common.membership;
     let lists = [
-        &members.voters,
-        &members.voters_outgoing,
-        &members.learners,
-        &members.learners_next,
+        membership.voters().incoming.ids(),
+        membership.voters().outgoing.ids(),
+        membership.learners(),
+        membership.learners_next(),
     ];
     if !lists.iter().all(|ids| ids.is_sorted_by(|a, b| a < b)) {
         return Err(BrokenInvariant::MembersOutOfOrder);
@@ -182,12 +182,14 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
             if peers_are_sound && common.vote != Some(common.id()) {
                 return Err(BrokenInvariant::LeaderWithoutOwnVote { term: common.term });
             }
-            let members = common.membership.ids();
-            if !leader
-                .followers()
-                .iter()
-                .map(|(id, _)| id)
-                .eq(members.iter().copied())
+            // No list is made of either: this is looked at in every turn of a loop
+            // whose allocations are counted.
+            let followers = leader.followers();
+            let is_in_order = followers.iter().is_sorted_by(|(a, _), (b, _)| a < b);
+            let are_members = followers.iter().all(|(id, _)| membership.contains(id));
+            let [incoming, outgoing, learners, _] = lists;
+            let mut members = incoming.iter().chain(outgoing).chain(learners);
+            if !is_in_order || !are_members || !members.all(|id| followers.progress(*id).is_some())
             {
                 return Err(BrokenInvariant::FollowersAreNotMembers);
             }
