@@ -91,17 +91,40 @@ pub struct SnapshotLost {
 /// To be called when a write is done; writes are done in the order in which
 /// they were handed over.
 #[must_use = "the replica waits for this"]
-pub struct WriteDone(Box<dyn FnOnce(Result<(), LogStoreError>) + Send>);
+pub struct WriteDone(Listener);
+
+/// Who hears how a write ended.
+enum Listener {
+    /// Hears of this write only.
+    Once(Box<dyn FnOnce(Result<(), LogStoreError>) + Send>),
+    /// Hears of every write, by its number: a replica writes too often to make a
+    /// listener for each.
+    Every {
+        listener: WriteListener,
+        number: u64,
+    },
+}
+
+/// Hears how each write ended, by its number.
+pub(crate) type WriteListener = Arc<dyn Fn(u64, Result<(), LogStoreError>) + Send + Sync>;
 
 impl WriteDone {
     /// Calls `done` when the write is done.
     pub fn new(done: impl FnOnce(Result<(), LogStoreError>) + Send + 'static) -> Self {
-        Self(Box::new(done))
+        Self(Listener::Once(Box::new(done)))
+    }
+
+    /// Tells `listener` when the write with this number is done.
+    pub(crate) fn numbered(listener: WriteListener, number: u64) -> Self {
+        Self(Listener::Every { listener, number })
     }
 
     /// Says how the write ended. Callable from any thread.
     pub fn complete(self, result: Result<(), LogStoreError>) {
-        (self.0)(result);
+        match self.0 {
+            Listener::Once(done) => done(result),
+            Listener::Every { listener, number } => listener(number, result),
+        }
     }
 }
 

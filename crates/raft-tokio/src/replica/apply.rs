@@ -22,6 +22,7 @@ use super::propose::Applied;
 use super::reports::{Reports, Wanted};
 use super::request::{Event, Waiter};
 use super::restore::restore;
+use super::waiters::EmptyLists;
 use crate::fairness::let_others_run;
 use crate::snapshot::{SnapshotExchange, build};
 use crate::state_machine::StateMachine;
@@ -50,6 +51,8 @@ pub(super) enum ApplyWork {
 pub(super) struct AppliedBatch {
     pub(super) index: LogIndex,
     pub(super) receipt: Option<ApplyReceipt>,
+    /// The lists in which those waited who have their replies.
+    pub(super) lists: EmptyLists,
 }
 
 /// What ties the task to the loop.
@@ -147,11 +150,11 @@ impl<M: StateMachine> ApplyTask<M> {
         configuration: Option<Configuration>,
     ) {
         self.apply(entries);
-        self.links.owed.finish_entries();
+        let lists = self.links.owed.finish_entries();
         if let Some(configuration) = configuration {
             self.configuration = configuration;
         }
-        self.report(receipt);
+        self.report(receipt, lists);
     }
 
     async fn restore(
@@ -166,14 +169,15 @@ impl<M: StateMachine> ApplyTask<M> {
             .map_err(|failed| format!("it cannot read a snapshot: {}", failed.error))?;
         self.applied = id;
         self.configuration = configuration;
-        self.report(None);
+        self.report(None, EmptyLists::new());
         Ok(self)
     }
 
-    fn report(&mut self, receipt: Option<ApplyReceipt>) {
+    fn report(&mut self, receipt: Option<ApplyReceipt>, lists: EmptyLists) {
         let wanted = self.links.reports.leave(AppliedBatch {
             index: self.applied.index,
             receipt,
+            lists,
         });
         // A loop that is gone no longer asks how far this is.
         if wanted == Wanted::AtOnce {

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::reads::WaitingRead;
 use super::request::{PendingRead, Waiter};
-use super::waiters::CommittedWaiters;
+use super::waiters::{CommittedWaiters, EmptyLists};
 use crate::error::{ProposeError, ReadError};
 use crate::task::Stopped;
 
@@ -129,9 +129,11 @@ impl Owed {
         self.shared().batches.front_mut()?.take(index)
     }
 
-    /// The batch is applied.
-    pub(super) fn finish_entries(&self) {
-        self.shared().batches.pop_front();
+    /// The batch is applied. Whoever was not taken hears of no reply; the lists in
+    /// which they waited are free.
+    pub(super) fn finish_entries(&self) -> EmptyLists {
+        let finished = self.shared().batches.pop_front();
+        finished.map_or_else(EmptyLists::new, CommittedWaiters::into_lists)
     }
 
     /// The next read of the batch that is being answered; `None` ends it.

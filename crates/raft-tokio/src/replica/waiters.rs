@@ -8,11 +8,15 @@
 //! earlier callers still wait. Then several wait for the same index, each for an
 //! entry of its own term, and which of them is committed shows in the end.
 //!
-//! - Owns: the waiters of entries that are not committed.
+//! The lists in which they wait go round: from an append to its commit, with the
+//! entries to the state machine, and back for another append.
+//!
+//! - Owns: the waiters of entries that are not committed, and lists to spare.
 
 use std::collections::VecDeque;
 
 use raft_core::{Entries, LogIndex, Term};
+use smallvec::SmallVec;
 
 use super::request::Waiter;
 
@@ -74,6 +78,9 @@ impl WaiterBatch {
     }
 }
 
+/// How many lists are kept for appends to come.
+const SPARE_LISTS_MAX: usize = 4;
+
 /// Waiters in order of their entries.
 ///
 /// # Invariants
@@ -86,12 +93,17 @@ pub(super) struct Waiters {
     /// and may be committed. Nearly always empty.
     overtaken: Vec<WaiterBatch>,
     len: usize,
+    /// Empty lists that have room.
+    spare: Vec<VecDeque<Waiter>>,
 }
 
 /// Waiters whose entries are committed, for the state machine to answer.
 #[derive(Debug, Default)]
 pub(super) struct CommittedWaiters {
-    batches: VecDeque<CommittedBatch>,
+    /// A commit is nearly always that of one append.
+    batches: SmallVec<[CommittedBatch; 1]>,
+    /// Those before this one were taken.
+    place: usize,
 }
 
 /// Waiters of entries that follow one another.
@@ -105,12 +117,12 @@ struct CommittedBatch {
 impl CommittedWaiters {
     /// The waiter for the entry at `index`. Indexes must be asked in order.
     pub(super) fn take(&mut self, index: LogIndex) -> Option<Waiter> {
-        while let Some(batch) = self.batches.front_mut() {
+        while let Some(batch) = self.batches.get_mut(self.place) {
             if index < batch.first {
                 return None;
             }
             if batch.waiters.is_empty() {
-                self.batches.pop_front();
+                self.place += 1;
                 continue;
             }
             // One waiter per entry, so the front is the one for `first`.
@@ -137,9 +149,33 @@ impl CommittedWaiters {
             }
         }
     }
+
+    /// Lets go of everybody who was not taken, and returns the lists.
+    pub(super) fn into_lists(self) -> EmptyLists {
+        let lists = self.batches.into_iter().map(|batch| {
+            let mut list = batch.waiters;
+            list.clear();
+            list
+        });
+        lists.collect()
+    }
 }
 
+/// Lists whose waiters have their answers.
+pub(super) type EmptyLists = SmallVec<[VecDeque<Waiter>; 1]>;
+
 impl Waiters {
+    /// An empty list, for the waiters of an append.
+    pub(super) fn spare_list(&mut self) -> VecDeque<Waiter> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps lists for appends to come.
+    pub(super) fn keep_lists(&mut self, lists: EmptyLists) {
+        let room = SPARE_LISTS_MAX.saturating_sub(self.spare.len());
+        self.spare.extend(lists.into_iter().take(room));
+    }
+
     /// Records who waits for the entries from `first` on, which were appended at
     /// the end of the log just now.
     pub(super) fn push(
@@ -212,7 +248,7 @@ impl Waiters {
                 // The usual case: the whole append, unchanged.
                 if let Some(batch) = self.batches.pop_front() {
                     self.len -= batch.waiters.len();
-                    committed.batches.push_back(CommittedBatch {
+                    committed.batches.push(CommittedBatch {
                         first: batch.first,
                         since_tick: batch.since_tick,
                         waiters: batch.waiters,
@@ -252,8 +288,7 @@ impl Waiters {
         }
         self.overtaken.retain(|batch| !batch.waiters.is_empty());
         // Each index has one entry, so nobody stands at the same place.
-        let batches = committed.batches.make_contiguous();
-        batches.sort_unstable_by_key(|batch| batch.first);
+        committed.batches.sort_unstable_by_key(|batch| batch.first);
     }
 
     /// Takes out everybody who has waited since before `tick`.

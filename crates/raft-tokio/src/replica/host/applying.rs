@@ -74,6 +74,7 @@ impl ReplicaHost {
         for batch in self.reported.drain(..) {
             self.applied = self.applied.max(batch.index);
             self.snapshots.on_applied(batch.index);
+            self.waiters.keep_lists(batch.lists);
             if let Some(receipt) = batch.receipt {
                 // A node that has halted ends the loop with the next turn.
                 let _ = node.applied(receipt);

@@ -9,14 +9,16 @@
 //! - Source: thesis §10.2.1 (the leader's write runs beside replication).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::{AppendOutcome, Candidacy, Entries, HardState, RoleKind, Snapshot, StorageAppend};
+use tokio::sync::mpsc;
 
 use super::leadership::{Successor, successor};
 use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
-use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone};
+use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone, WriteListener};
 use crate::replica::apply::ApplyWork;
 use crate::replica::configuration::Configuration;
 use crate::replica::request::Event;
@@ -30,7 +32,8 @@ struct PendingWrite {
     /// What the entries take, encoded.
     bytes: u64,
     snapshot: Option<Snapshot>,
-    responses: Vec<AppendOutcome>,
+    /// How many outcomes it has.
+    outcomes: usize,
     since_tick: u64,
 }
 
@@ -44,9 +47,13 @@ enum DiskState {
 }
 
 /// The writes that are not done, oldest first.
-#[derive(Debug, Default)]
 pub(super) struct Writes {
+    /// Hears from the log store.
+    listener: WriteListener,
     pending: VecDeque<PendingWrite>,
+    /// What follows from those in `pending`, in order. One list for all of them,
+    /// which keeps its room.
+    outcomes: VecDeque<AppendOutcome>,
     /// The number of the oldest in `pending`.
     first: u64,
     /// What the entries in `pending` take, encoded.
@@ -57,12 +64,29 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// Puts a write behind the others, and says its number.
-    fn push(&mut self, write: PendingWrite) -> u64 {
+    /// None yet. How each ends is an event.
+    pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+        let listener = move |sequence, result| {
+            // A loop that is gone no longer waits.
+            let _ = events.send(Event::Written { sequence, result });
+        };
+        Self {
+            listener: Arc::new(listener),
+            pending: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            done_tick: 0,
+            disk: DiskState::Working,
+        }
+    }
+
+    /// Puts a write behind the others, and says whom its end is told.
+    fn push(&mut self, write: PendingWrite) -> WriteDone {
         let number = self.first + u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
         self.bytes += write.bytes;
         self.pending.push_back(write);
-        number
+        WriteDone::numbered(self.listener.clone(), number)
     }
 
     /// Takes out the oldest write if it is one of those up to `number`, all of
@@ -110,13 +134,13 @@ impl Writes {
 }
 
 impl ReplicaHost {
-    pub(super) fn write(&mut self, append: StorageAppend, must_sync: bool) {
-        let StorageAppend {
-            hard_state,
-            entries,
-            snapshot,
-            responses,
-        } = append;
+    /// Empties the write, so that the next one is made in its place.
+    pub(super) fn write(&mut self, append: &mut StorageAppend, must_sync: bool) {
+        let hard_state = append.hard_state.take();
+        let entries = std::mem::take(&mut append.entries);
+        let snapshot = append.snapshot.take();
+        let outcomes = append.responses.len();
+        self.writes.outcomes.extend(append.responses.drain(..));
         let write = LogWrite {
             hard_state,
             entries: entries.clone(),
@@ -130,18 +154,13 @@ impl ReplicaHost {
         if let Some(snapshot) = &snapshot {
             self.snapshots.on_taken(snapshot.metadata.id());
         }
-        let sequence = self.writes.push(PendingWrite {
+        let done = self.writes.push(PendingWrite {
             hard_state,
             bytes: entries.encoded_bytes(),
             entries,
             snapshot,
-            responses,
+            outcomes,
             since_tick: self.now(),
-        });
-        let events = self.events.clone();
-        let done = WriteDone::new(move |result| {
-            // A loop that is gone no longer waits.
-            let _ = events.send(Event::Written { sequence, result });
         });
         self.log.append(write, done);
     }
@@ -175,7 +194,7 @@ impl ReplicaHost {
             hard_state,
             entries,
             snapshot,
-            responses,
+            outcomes,
             bytes: _,
             since_tick: _,
         } = write;
@@ -203,15 +222,19 @@ impl ReplicaHost {
         }
         if let Err(error) = node.storage_mut().append(entries) {
             self.on_store_failed(node, &error);
+            // Nothing may follow from this.
+            let outcomes = outcomes.min(self.writes.outcomes.len());
+            self.writes.outcomes.drain(..outcomes);
             return;
         }
         if let Some(hard_state) = hard_state {
             node.storage_mut().set_hard_state(hard_state);
         }
-        for response in responses {
-            match response {
-                AppendOutcome::Send(message) => self.send(message),
-                AppendOutcome::Receipt(receipt) => {
+        for _ in 0..outcomes {
+            match self.writes.outcomes.pop_front() {
+                None => break,
+                Some(AppendOutcome::Send(message)) => self.send(message),
+                Some(AppendOutcome::Receipt(receipt)) => {
                     // That this server is no longer a member is no news here.
                     let _ = node.persisted(receipt);
                 }

@@ -31,7 +31,7 @@ impl ReplicaHost {
                 self.send(message);
             }
         }
-        if let Some(append) = ready.append.take() {
+        if let Some(append) = &mut ready.append {
             self.write(append, ready.must_sync);
         }
         if let Some(apply) = ready.apply.take() {

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use raft_core::{Halted, LogIndex, NodeId, RawNode, Ready, RoleKind};
+use raft_core::{Halted, LogIndex, NodeId, Proposal, RawNode, Ready, RoleKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -98,6 +98,8 @@ pub(super) struct ReplicaHost {
     snapshots: Snapshots,
     holds: Holds,
     waiters: Waiters,
+    /// Commands of the append that is being made, kept for its room.
+    commands: Vec<Proposal>,
     reads: Reads,
     lease: Lease,
     /// Before this tick this server takes part in no election: it may have
@@ -167,10 +169,11 @@ impl ReplicaHost {
             leaving: Vec::new(),
             drain_until: None,
             waiters: Waiters::default(),
+            commands: Vec::new(),
             reads: Reads::new(seed),
             forwards: Forwards::new(seed),
             changes: Changes::default(),
-            writes: Writes::default(),
+            writes: Writes::new(parts.events.clone()),
             holds: Holds::default(),
             snapshots: Snapshots::new(parts.snapshot, parts.damaged_snapshot, parts.snapshots),
             remote: Vec::new(),

@@ -22,6 +22,7 @@ use crate::replica::apply::ApplyWork;
 use crate::replica::forwards;
 use crate::replica::reads::WaitingRead;
 use crate::replica::request::{ClientRequest, ClientRequestKind, Freshness, PendingRead, Waiter};
+use crate::replica::waiters::EmptyLists;
 use crate::task::{StopReason, Stopped};
 use crate::transport::Packet;
 
@@ -37,8 +38,11 @@ impl ReplicaHost {
             }
             return;
         }
-        let mut commands = Vec::new();
-        let mut waiters = VecDeque::new();
+        let mut commands = std::mem::take(&mut self.commands);
+        let mut waiters = self.waiters.spare_list();
+        let (at_least, _) = requests.size_hint();
+        commands.reserve(at_least);
+        waiters.reserve(at_least);
         let mut reads_room = None;
         for request in requests {
             let mut take = |command, reply| {
@@ -98,8 +102,10 @@ impl ReplicaHost {
         self.propose(node, commands, waiters);
     }
 
-    fn propose(&mut self, node: &mut Node, commands: Vec<Proposal>, waiters: VecDeque<Waiter>) {
+    fn propose(&mut self, node: &mut Node, mut commands: Vec<Proposal>, waiters: VecDeque<Waiter>) {
         if commands.is_empty() {
+            self.commands = commands;
+            self.waiters.keep_lists(EmptyLists::from_buf([waiters]));
             return;
         }
         match node.role() {
@@ -109,24 +115,43 @@ impl ReplicaHost {
                 return;
             }
         }
-        let individually = (commands.len() > 1 && !self.is_within_quota(node, &commands))
-            .then(|| commands.clone());
+        if commands.len() > 1 {
+            self.propose_together(node, commands, waiters);
+        } else if let Some(command) = commands.pop() {
+            // Alone it needs no list, so the next one gets this one.
+            self.commands = commands;
+            match node.propose(command.data) {
+                Ok(proposed) => self.on_proposed(&proposed, waiters),
+                Err(error) => self.refuse_all(waiters, &ProposeError::of_core(&error)),
+            }
+        }
+    }
+
+    fn propose_together(
+        &mut self,
+        node: &mut Node,
+        commands: Vec<Proposal>,
+        waiters: VecDeque<Waiter>,
+    ) {
+        let individually = (!self.is_within_quota(node, &commands)).then(|| commands.clone());
         match (node.propose_batch(commands), individually) {
             (Ok(proposed), _) => self.on_proposed(&proposed, waiters),
             // No room for all; some may fit.
             (Err(CoreProposeError::QuotaExceeded { .. }), Some(commands)) => {
                 for (command, waiter) in commands.into_iter().zip(waiters) {
-                    match node.propose_batch(vec![command]) {
+                    match node.propose(command.data) {
                         Ok(proposed) => self.on_proposed(&proposed, VecDeque::from([waiter])),
                         Err(error) => self.refuse(waiter, ProposeError::of_core(&error)),
                     }
                 }
             }
-            (Err(error), _) => {
-                for waiter in waiters {
-                    self.refuse(waiter, ProposeError::of_core(&error));
-                }
-            }
+            (Err(error), _) => self.refuse_all(waiters, &ProposeError::of_core(&error)),
+        }
+    }
+
+    fn refuse_all(&mut self, waiters: VecDeque<Waiter>, error: &ProposeError) {
+        for waiter in waiters {
+            self.refuse(waiter, error.clone());
         }
     }
 
@@ -145,11 +170,7 @@ impl ReplicaHost {
                 self.waiters.push(*term, *first, now, waiters);
             }
             // The core was told not to forward.
-            Proposed::Forwarded { .. } => {
-                for waiter in waiters {
-                    self.refuse(waiter, ProposeError::OutcomeUnknown);
-                }
-            }
+            Proposed::Forwarded { .. } => self.refuse_all(waiters, &ProposeError::OutcomeUnknown),
         }
     }
 
