@@ -178,13 +178,25 @@ impl Raft {
     /// Dropped later, it may be applied all the same: dropping stops the wait,
     /// not the command. Use [`reserve`](Self::reserve) to know which.
     pub async fn propose(&self, command: impl Into<Bytes>) -> Result<Applied, ProposeError> {
-        let command = command.into();
+        // There nearly always is room, and then there is nothing to wait for. What
+        // seldom waits is boxed, here and below: thousands of callers are that much
+        // smaller, and the more of them stay in the cache.
+        let pending = match self.try_propose(command) {
+            Ok(pending) => pending,
+            Err(NotTaken { command, .. }) => Box::pin(self.propose_later(command)).await?,
+        };
+        pending.await
+    }
+
+    /// Hands over a command that could not go at once: waits for room if that is
+    /// what it lacks, and for the reason if the replica has stopped.
+    async fn propose_later(&self, command: Bytes) -> Result<PendingReply, ProposeError> {
         let room = self.admit(&command).await?;
         let (reply, pending) = reply_channel();
         let reply = Waiter::Local(reply);
         let kind = ClientRequestKind::Propose { command, reply };
         self.enqueue(kind, room).await?;
-        pending.await
+        Ok(pending)
     }
 
     /// Proposes a command if there is room for it now, without waiting. Await
@@ -421,8 +433,6 @@ impl Raft {
         let Some(kibibytes) = room.kibibytes(bytes) else {
             return Ok(None);
         };
-        // What seldom waits is boxed, here and in `enqueue`: thousands of callers
-        // are that much smaller, and the more of them stay in the cache.
         let acquire = async {
             match room.kibibytes.clone().acquire_many_owned(kibibytes).await {
                 Ok(permit) => Ok(Some(permit)),

@@ -82,6 +82,17 @@ impl Claim {
 }
 
 impl ClientRequest {
+    /// Whether this is a command whose caller has given up.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        match &self.kind {
+            ClientRequestKind::Propose { reply, .. }
+            | ClientRequestKind::ProposeClaimed { reply, .. }
+            | ClientRequestKind::ProposeInTerm { reply, .. } => reply.is_gone(),
+            // Each of its commands has a caller.
+            ClientRequestKind::ProposeBatch { .. } | ClientRequestKind::Read { .. } => false,
+        }
+    }
+
     /// Ends the wait of whoever made this. It was not taken.
     pub(super) fn refuse(
         self,

@@ -209,6 +209,13 @@ impl ReplicaHost {
         self.tick.load(Ordering::Relaxed)
     }
 
+    /// Takes out the requests that were parked and whose callers still wait.
+    fn take_parked(&mut self) -> VecDeque<ClientRequest> {
+        let mut parked = std::mem::take(&mut self.parked);
+        parked.retain(|request| !request.is_withdrawn());
+        parked
+    }
+
     fn ticks_to_time(&self, ticks: u64) -> Duration {
         let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
         self.config.tick.saturating_mul(ticks)
@@ -231,8 +238,14 @@ impl Host for ReplicaHost {
             self.parked.extend(proposals.drain(..));
             return;
         }
+        // Whoever gave up while it waited does not want it any more. Looked at
+        // before anything else: the callers' memory is far away, and a loop that
+        // does nothing else waits for many of them at once.
+        if proposals.iter().any(ClientRequest::is_withdrawn) {
+            proposals.retain(|request| !request.is_withdrawn());
+        }
         // What was parked came earlier.
-        let parked = std::mem::take(&mut self.parked);
+        let parked = self.take_parked();
         self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
     }
 
@@ -362,7 +375,7 @@ impl Host for ReplicaHost {
             && crate::event_loop::proposals_may_pass(node)
             && self.has_room(node)
         {
-            let parked = std::mem::take(&mut self.parked);
+            let parked = self.take_parked();
             self.take_requests(node, parked.into_iter());
         }
         if !self.remote.is_empty() {

@@ -50,11 +50,6 @@ impl ReplicaHost {
                 waiters.push_back(reply);
             };
             match request.kind {
-                // Whoever gave up while it waited does not want it any more.
-                ClientRequestKind::Propose { reply, .. }
-                | ClientRequestKind::ProposeClaimed { reply, .. }
-                | ClientRequestKind::ProposeInTerm { reply, .. }
-                    if reply.is_gone() => {}
                 ClientRequestKind::Propose { command, reply } => take(command, reply),
                 ClientRequestKind::ProposeClaimed {
                     command,
