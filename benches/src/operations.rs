@@ -1,7 +1,8 @@
 //! # Operations that have a budget
 //!
 //! What a command costs on its way, piece by piece, so that its instructions can
-//! be counted: no thread, no clock, no hash with a random state.
+//! be counted: no thread, no clock, no hash with a random state. What the kernel
+//! does for the log on the disk is not counted.
 //!
 //! - Owns: the list of operations, and how each is repeated.
 
@@ -13,6 +14,7 @@ use raft_core::{
     RawNode, Ready, Term,
 };
 use raft_kv::resp::{RequestLimits, RequestParser};
+use raft_wal::{DirectLog, Identity, OsFs, Sync, WalOptions, Write};
 use raft_wire::frame::{FrameLimits, Packet, encode_packet, try_decode_frame};
 
 use crate::Trio;
@@ -50,7 +52,7 @@ impl Operation {
 }
 
 /// Every operation that has a budget.
-pub const OPERATIONS: [Operation; 11] = [
+pub const OPERATIONS: [Operation; 13] = [
     Operation::new("core: commit 1 x 16 B on three nodes", 2_000, |times| {
         commit(times, 1);
     }),
@@ -72,6 +74,12 @@ pub const OPERATIONS: [Operation; 11] = [
     }),
     Operation::new("wire: decode an append of 256 x 16 B", 200, |times| {
         decode(times, &append(256, 16));
+    }),
+    Operation::new("wal: write and sync 1 x 256 B", 200, |times| {
+        write(times, 1);
+    }),
+    Operation::new("wal: write and sync 256 x 256 B", 20, |times| {
+        write(times, 256);
     }),
     Operation::new("service: parse a SET of 64 B", 5_000, parse_set),
 ];
@@ -192,6 +200,29 @@ fn decode(times: u32, packet: &Packet) {
         let mut received = BytesMut::from(&encoded[..]);
         let frame = try_decode_frame(black_box(&mut received), &limits).expect("a frame");
         assert!(frame.is_some(), "the frame is whole");
+    }
+}
+
+/// Writes batches to a log on the disk, in one segment, as the log's thread does:
+/// records are encoded with their checksums, written at once and synced.
+fn write(times: u32, count: u64) {
+    let folder = tempfile::tempdir().expect("a folder for the log");
+    let identity = Identity {
+        cluster_id: 1,
+        node_id: id(1),
+    };
+    let mut log =
+        DirectLog::open(OsFs, folder.path(), identity, WalOptions::default()).expect("a new log");
+    let payload = Bytes::from(vec![7; 256]);
+    let mut next = 1;
+    for _ in 0..times {
+        let entries = (next..next + count)
+            .map(|index| Entry::normal(Term::new(1), LogIndex::new(index), payload.clone()))
+            .collect();
+        next += count;
+        let mut write = Write::new(1, Sync::Required);
+        write.entries = Entries::from_batch(entries).expect("consecutive");
+        log.write(black_box(write)).expect("the disk takes it");
     }
 }
 

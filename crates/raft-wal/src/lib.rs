@@ -44,6 +44,7 @@
 //! | opening a folder, repairing its end | `recovery.rs` |
 //! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
+//! | the log without them, to count instructions | `direct.rs` |
 //! | reading entries back | `read.rs` |
 //! | snapshots | `snapshots/` |
 //! | the disk, and one that loses power | `fs.rs`, `sim.rs` |
@@ -53,6 +54,8 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)
 )]
 
+#[cfg(any(test, feature = "testing"))]
+mod direct;
 mod dump;
 mod error;
 mod format;
@@ -76,6 +79,8 @@ mod wal;
 mod write;
 
 // The public interface is:
+#[cfg(any(test, feature = "testing"))]
+pub use direct::DirectLog;
 pub use dump::{Dump, DumpItem, DumpRecord};
 pub use error::{
     Corruption, Damage, Failure, OpenError, Operation, ReadError, UnreadableEntries, WalError,
