@@ -22,6 +22,7 @@ use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone, WriteList
 use crate::replica::apply::ApplyWork;
 use crate::replica::configuration::Configuration;
 use crate::replica::request::Event;
+use crate::state_machine::BoxError;
 use crate::task::StopReason;
 
 /// A write of a Ready that was handed to the log store.
@@ -190,23 +191,39 @@ impl ReplicaHost {
     }
 
     fn on_appended(&mut self, node: &mut Node, write: PendingWrite) {
+        let outcomes = write.outcomes;
+        if let Err(error) = self.take_in(node, write) {
+            self.on_store_failed(node, &error);
+            // Nothing may follow from this, and nothing of it from another write.
+            let outcomes = outcomes.min(self.writes.outcomes.len());
+            self.writes.outcomes.drain(..outcomes);
+            return;
+        }
+        for _ in 0..outcomes {
+            match self.writes.outcomes.pop_front() {
+                None => break,
+                Some(AppendOutcome::Send(message)) => self.send(message),
+                Some(AppendOutcome::Receipt(receipt)) => {
+                    // That this server is no longer a member is no news here.
+                    let _ = node.persisted(receipt);
+                }
+            }
+        }
+    }
+
+    /// The core's view of the log takes in what is on the disk now.
+    fn take_in(&mut self, node: &mut Node, write: PendingWrite) -> Result<(), BoxError> {
         let PendingWrite {
             hard_state,
             entries,
             snapshot,
-            outcomes,
+            outcomes: _,
             bytes: _,
             since_tick: _,
         } = write;
         if let Some(snapshot) = snapshot {
             let id = snapshot.metadata.id();
-            let configuration = match Configuration::of(&snapshot) {
-                Ok(configuration) => configuration,
-                Err(error) => {
-                    self.on_store_failed(node, &error);
-                    return;
-                }
-            };
+            let configuration = Configuration::of(&snapshot)?;
             if node.storage_mut().apply_snapshot(snapshot.clone()).is_ok() {
                 for waiter in self.waiters.take_up_to(id.index) {
                     self.refuse(waiter, ProposeError::OutcomeUnknown);
@@ -220,26 +237,11 @@ impl ReplicaHost {
                 let _ = self.apply.send(ApplyWork::Restore(snapshot, configuration));
             }
         }
-        if let Err(error) = node.storage_mut().append(entries) {
-            self.on_store_failed(node, &error);
-            // Nothing may follow from this.
-            let outcomes = outcomes.min(self.writes.outcomes.len());
-            self.writes.outcomes.drain(..outcomes);
-            return;
-        }
+        node.storage_mut().append(entries)?;
         if let Some(hard_state) = hard_state {
             node.storage_mut().set_hard_state(hard_state);
         }
-        for _ in 0..outcomes {
-            match self.writes.outcomes.pop_front() {
-                None => break,
-                Some(AppendOutcome::Send(message)) => self.send(message),
-                Some(AppendOutcome::Receipt(receipt)) => {
-                    // That this server is no longer a member is no news here.
-                    let _ = node.persisted(receipt);
-                }
-            }
-        }
+        Ok(())
     }
 
     /// A leader whose disk does not answer holds everybody up: it hands over, or
