@@ -27,8 +27,9 @@
 //!
 //! # Wakes
 //! A wake of another thread costs more than everything that a turn does. So what
-//! the loop itself gives rise to wakes nobody: a turn takes what is there with a
-//! waker that does nothing, and registers the task's own only before it sleeps.
+//! the loop itself gives rise to goes through no channel that would wake it, and a
+//! turn takes what is there with a waker that does nothing. The task's own is
+//! registered only before it sleeps, and stays there if nothing else is to come.
 //!
 //! # Batches
 //! The first of many clients that wakes the loop would get an append of its own,
@@ -194,6 +195,14 @@ struct Taken<H: Host> {
     events: Vec<H::Event>,
 }
 
+/// Which channels a turn polls. To poll an empty one takes the loop's waker out of
+/// it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Looks {
+    Everywhere,
+    WhereSomethingIs,
+}
+
 /// Once there is nothing else to do on this thread, if that is waited for; else
 /// never.
 async fn idleness(is_awaited: Idleness) {
@@ -355,14 +364,25 @@ impl<H: Host> EventLoop<H> {
         took | (!self.host.expects_more() && self.take_proposals(taken))
     }
 
+    /// Under load whoever sends while a turn lasts is to wake nobody: the loop looks
+    /// at every channel again before it sleeps. Otherwise the wakers stay where they
+    /// are, which is cheaper.
+    fn looks(&self) -> Looks {
+        if self.host.expects_more() {
+            Looks::Everywhere
+        } else {
+            Looks::WhereSomethingIs
+        }
+    }
+
     /// Takes events and inputs. Whether there were any.
     fn take_inputs(&mut self, taken: &mut Taken<H>) -> bool {
         let Taken { inputs, events, .. } = taken;
-        // Whoever sends while this turn lasts needs to wake nobody: the loop
-        // looks at every channel again before it sleeps.
+        let looks = self.looks();
         let mut unwoken = Context::from_waker(Waker::noop());
         let mut took = false;
         if let Some(eventc) = &mut self.eventc
+            && (looks == Looks::Everywhere || !eventc.is_empty())
             && let Poll::Ready(1..) =
                 eventc.poll_recv_many(&mut unwoken, events, EVENTS_PER_TURN_MAX)
         {
@@ -371,10 +391,11 @@ impl<H: Host> EventLoop<H> {
                 self.host.on_event(&mut self.node, event);
             }
         }
-        let received = self
-            .recvc
-            .poll_recv_many(&mut unwoken, inputs, INPUTS_PER_TURN_MAX);
-        if let Poll::Ready(1..) = received {
+        if (looks == Looks::Everywhere || !self.recvc.is_empty())
+            && let Poll::Ready(1..) =
+                self.recvc
+                    .poll_recv_many(&mut unwoken, inputs, INPUTS_PER_TURN_MAX)
+        {
             took = true;
             for input in inputs.drain(..) {
                 self.host.on_input(&mut self.node, input);
@@ -387,7 +408,8 @@ impl<H: Host> EventLoop<H> {
     fn take_proposals(&mut self, taken: &mut Taken<H>) -> bool {
         let proposals = &mut taken.proposals;
         let room = PROPOSALS_PER_TURN_MAX.saturating_sub(proposals.len());
-        if room > 0 && self.takes_proposals() {
+        let is_there = self.looks() == Looks::Everywhere || !self.propc.is_empty();
+        if room > 0 && is_there && self.takes_proposals() {
             let mut unwoken = Context::from_waker(Waker::noop());
             // What is received stands in `proposals`.
             let _ = self.propc.poll_recv_many(&mut unwoken, proposals, room);

@@ -19,6 +19,7 @@
 //! | `changes.rs` | who waits for a change of members or of the leader |
 //! | `apply.rs` | the task of the state machine |
 //! | `reports.rs` | how far that is, until the loop looks |
+//! | `written.rs` | which writes are done, until the loop looks |
 //! | `restore.rs` | from a stored snapshot to the state machine |
 //! | `replay.rs` | entries that are applied before the replica takes part |
 //! | `start.rs` | from a stored log to a running replica |
@@ -42,6 +43,7 @@ mod request;
 mod restore;
 mod start;
 mod waiters;
+mod written;
 
 pub use handle::Raft;
 pub use propose::{Applied, PendingReply, Permit};

@@ -199,11 +199,8 @@ pub(super) enum Command {
 /// What the workers report.
 #[derive(Debug)]
 pub(super) enum Event {
-    /// A write is done.
-    Written {
-        sequence: u64,
-        result: Result<(), LogStoreError>,
-    },
+    /// Writes are done: there are reports that are waited for.
+    Written,
     /// Entries were read back.
     LogRead {
         number: ReadNumber,

@@ -9,7 +9,6 @@
 //! - Source: thesis §10.2.1 (the leader's write runs beside replication).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::{AppendOutcome, Candidacy, Entries, HardState, RoleKind, Snapshot, StorageAppend};
@@ -18,10 +17,11 @@ use tokio::sync::mpsc;
 use super::leadership::{Successor, successor};
 use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
-use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone, WriteListener};
+use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone};
 use crate::replica::apply::ApplyWork;
 use crate::replica::configuration::Configuration;
 use crate::replica::request::Event;
+use crate::replica::written::{WriteReports, Written};
 use crate::state_machine::BoxError;
 use crate::task::StopReason;
 
@@ -49,8 +49,9 @@ enum DiskState {
 
 /// The writes that are not done, oldest first.
 pub(super) struct Writes {
-    /// Hears from the log store.
-    listener: WriteListener,
+    reports: WriteReports,
+    /// Reports that are being worked off, kept for their room.
+    reported: Vec<Written>,
     pending: VecDeque<PendingWrite>,
     /// What follows from those in `pending`, in order. One list for all of them,
     /// which keeps its room.
@@ -65,14 +66,11 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    /// None yet. How each ends is an event.
+    /// None yet.
     pub(super) fn new(events: mpsc::UnboundedSender<Event>) -> Self {
-        let listener = move |sequence, result| {
-            // A loop that is gone no longer waits.
-            let _ = events.send(Event::Written { sequence, result });
-        };
         Self {
-            listener: Arc::new(listener),
+            reports: WriteReports::new(events),
+            reported: Vec::new(),
             pending: VecDeque::new(),
             outcomes: VecDeque::new(),
             first: 0,
@@ -87,7 +85,7 @@ impl Writes {
         let number = self.first + u64::try_from(self.pending.len()).unwrap_or(u64::MAX);
         self.bytes += write.bytes;
         self.pending.push_back(write);
-        WriteDone::numbered(self.listener.clone(), number)
+        WriteDone::numbered(self.reports.listener(), number)
     }
 
     /// Takes out the oldest write if it is one of those up to `number`, all of
@@ -166,12 +164,20 @@ impl ReplicaHost {
         self.log.append(write, done);
     }
 
-    pub(super) fn on_written(
-        &mut self,
-        node: &mut Node,
-        sequence: u64,
-        result: Result<(), LogStoreError>,
-    ) {
+    /// Works off which writes are done. Whether there were any; if not, the next
+    /// one wakes the loop.
+    pub(super) fn take_written(&mut self, node: &mut Node) -> bool {
+        let mut reported = std::mem::take(&mut self.writes.reported);
+        self.writes.reports.take(&mut reported);
+        let is_news = !reported.is_empty();
+        for Written { sequence, result } in reported.drain(..) {
+            self.on_written(node, sequence, result);
+        }
+        self.writes.reported = reported;
+        is_news
+    }
+
+    fn on_written(&mut self, node: &mut Node, sequence: u64, result: Result<(), LogStoreError>) {
         if let Err(error) = result {
             self.on_store_failed(node, &error);
             return;

@@ -9,15 +9,30 @@
 //! - Owns: nothing.
 //! - Source: etcd `etcdserver/raft.go` (the Ready loop), thesis §10.2.1.
 
-use raft_core::{Body, Entries, EntryType, Message, Ready, RoleKind, SnapshotOutcome};
+use raft_core::{Body, Entries, EntryType, Message, Ready, ReadyError, RoleKind, SnapshotOutcome};
 
 use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
 use crate::replica::apply::ApplyWork;
 
 impl ReplicaHost {
+    /// Carries out what is ready, if anything is.
+    ///
+    /// # Errors
+    /// The node has halted.
+    pub(super) fn carry_out_next(&mut self, node: &mut Node) -> Result<(), ReadyError> {
+        if !node.has_ready() {
+            return Ok(());
+        }
+        let mut ready = std::mem::take(&mut self.ready);
+        node.ready_into(&mut ready)?;
+        self.carry_out(node, &mut ready);
+        self.ready = ready;
+        Ok(())
+    }
+
     /// Empties the Ready, so that the next one is made in its place.
-    pub(super) fn carry_out(&mut self, node: &mut Node, ready: &mut Ready) {
+    fn carry_out(&mut self, node: &mut Node, ready: &mut Ready) {
         for message in ready.messages.drain(..) {
             if Self::is_stale_snapshot(&message) {
                 // Not again before the next heartbeat; by then there is one.

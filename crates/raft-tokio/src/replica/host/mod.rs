@@ -283,11 +283,10 @@ impl Host for ReplicaHost {
 
     fn on_event(&mut self, node: &mut Node, event: Event) {
         match event {
-            Event::Written { sequence, result } => self.on_written(node, sequence, result),
             Event::LogRead { number, result } => Self::on_log_read(node, number, result),
             Event::Compacted(result) => self.on_compacted(node, result),
             // The turn ends with a look at the reports.
-            Event::Applied => {}
+            Event::Written | Event::Applied => {}
             Event::SnapshotBuilt(built) => self.on_snapshot_built(node, built),
             Event::SnapshotDamaged(id) => self.on_snapshot_damaged(node, id),
             Event::RemoteReply { to, id, outcome } => self.respond(to, id, outcome),
@@ -398,14 +397,12 @@ impl Host for ReplicaHost {
         {
             self.reads.abandon_round();
         }
-        while node.has_ready() {
-            let mut ready = std::mem::take(&mut self.ready);
-            if let Err(error) = node.ready_into(&mut ready) {
+        // A write may be done as soon as it is handed over, and give rise to more.
+        while self.take_written(node) | node.has_ready() {
+            if let Err(error) = self.carry_out_next(node) {
                 tracing::error!(node = %node.id(), %error, "no Ready");
                 break;
             }
-            self.carry_out(node, &mut ready);
-            self.ready = ready;
         }
         self.read_log(node);
         self.snapshots.settle_refused();
