@@ -12,7 +12,7 @@ use tokio::time::timeout;
 mod on_disk;
 mod support;
 
-use on_disk::{Servers, node_id};
+use on_disk::{Servers, first_alone, node_id};
 use support::{Cluster, Journal};
 
 /// Nothing here takes this long, in simulated time or not.
@@ -149,16 +149,11 @@ async fn the_log_is_not_kept_without_a_bound_for_a_follower_that_gets_a_snapshot
 /// Starts the first server, which is alone at first, or the second one, which comes
 /// later and takes no snapshots itself.
 async fn start(servers: &Servers, id: u64, snapshot_entries: u64) -> Raft {
-    let voters = if id == 1 {
-        vec![node_id(1)]
-    } else {
-        Vec::new()
-    };
     let config = RaftConfig {
         tick: Duration::from_millis(20),
         snapshot_entries,
         snapshot_keep_entries: 0,
-        ..RaftConfig::new(node_id(id), voters)
+        ..RaftConfig::new(node_id(id), first_alone(id))
     };
     let log = servers.log(id).unwrap();
     let transport = servers.listen(id, &log).await;

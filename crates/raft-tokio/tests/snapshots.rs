@@ -14,9 +14,14 @@ use raft_tokio::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+#[cfg(target_os = "linux")]
+#[path = "support/memory.rs"]
+mod memory;
 mod on_disk;
 
-use on_disk::{CLUSTER, Servers, node_id, snapshot_files};
+#[cfg(target_os = "linux")]
+use memory::{Resident, resident_bytes};
+use on_disk::{CLUSTER, Servers, first_alone, node_id, snapshot_files};
 
 /// Nothing here takes this long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -127,16 +132,11 @@ impl Pair {
     }
 
     async fn try_start(&self, id: u64, machine: Blocks) -> Result<Raft, BoxError> {
-        let voters = if id == 1 {
-            vec![node_id(1)]
-        } else {
-            Vec::new()
-        };
         let config = RaftConfig {
             tick: Duration::from_millis(20),
             snapshot_entries: 0,
             snapshot_keep_entries: self.keep_entries,
-            ..RaftConfig::new(node_id(id), voters)
+            ..RaftConfig::new(node_id(id), first_alone(id))
         };
         let log = self.servers.log(id)?;
         let transport = self.servers.listen(id, &log).await;
@@ -190,21 +190,12 @@ async fn count_of(raft: &Raft) -> u64 {
     }
 }
 
-/// The memory of this process, in bytes: now (`VmRSS`), or at most (`VmHWM`).
-#[cfg(target_os = "linux")]
-fn memory_bytes(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() << 10
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_state_larger_than_memory_may_be_reaches_another_server() {
     const BLOCKS: u64 = 300 * 16;
     const MEMORY_BYTES_MAX: u64 = 64 << 20;
-    let before = memory_bytes("VmRSS");
+    let before = resident_bytes(Resident::Now).unwrap();
     let pair = Pair::new();
     let leader = pair.leader_with(BLOCKS).await;
     let follower = pair.follower_of(&leader).await;
@@ -218,7 +209,9 @@ async fn a_state_larger_than_memory_may_be_reaches_another_server() {
     leader.campaign().await.unwrap();
     assert_eq!(count_of(&leader).await, BLOCKS);
     leader.shutdown().await;
-    let grown = memory_bytes("VmHWM").saturating_sub(before);
+    let grown = resident_bytes(Resident::Peak)
+        .unwrap()
+        .saturating_sub(before);
     println!("300 MiB of state took {} MiB of memory", grown >> 20);
     assert!(grown < MEMORY_BYTES_MAX, "{grown} bytes");
 }

@@ -11,8 +11,13 @@ use raft_tokio::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+#[cfg(target_os = "linux")]
+#[path = "support/memory.rs"]
+mod memory;
 mod on_disk;
 
+#[cfg(target_os = "linux")]
+use memory::{Resident, resident_bytes};
 use on_disk::{CLUSTER, node_id};
 
 /// Nothing here takes this long, unless it hangs.
@@ -141,15 +146,6 @@ async fn what_is_not_loaded_is_applied_again_too_and_members_change_on_the_way()
     }
 }
 
-/// A figure of this process's memory, in bytes.
-#[cfg(target_os = "linux")]
-fn memory_bytes(field: &str) -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
-    let kib = line.split_whitespace().nth(1).unwrap();
-    kib.parse::<u64>().unwrap() << 10
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_start_takes_no_more_memory_than_it_may_however_long_the_log_is() {
@@ -169,11 +165,13 @@ async fn a_start_takes_no_more_memory_than_it_may_however_long_the_log_is() {
 
     // The peak counts from here.
     fs::write("/proc/self/clear_refs", "5").unwrap();
-    let before = memory_bytes("VmRSS");
+    let before = resident_bytes(Resident::Now).unwrap();
     let began = Instant::now();
     let raft = alone.start().await;
     assert_eq!(raft.query("").await.unwrap(), tally);
-    let grown = memory_bytes("VmHWM").saturating_sub(before);
+    let grown = resident_bytes(Resident::Peak)
+        .unwrap()
+        .saturating_sub(before);
     let (mib, millis) = (grown >> 20, began.elapsed().as_millis());
     println!(
         "a start with {} MiB of log took {mib} MiB of memory and {millis} ms",

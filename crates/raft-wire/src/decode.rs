@@ -31,8 +31,8 @@ const ENTRY_BYTES_MIN: usize = 6;
 /// Reads etcd's `raftpb.Message`. The payloads of entries and the data of a
 /// snapshot are slices of `bytes` and keep all of it alive.
 ///
-/// The entries of an append have consecutive indexes. Fields that mean nothing for the type of the message are passed over, as etcd
-/// does, but must be well-formed.
+/// The entries of an append have consecutive indexes. Fields that mean nothing for
+/// the type of the message are passed over, as etcd does, but must be well-formed.
 ///
 /// # Errors
 /// The bytes are not a message that one server sends another.

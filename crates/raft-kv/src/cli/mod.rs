@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
 
 use self::bench::BenchArguments;
@@ -85,11 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
         Command::Demo(arguments) => runtime(1)?.block_on(or_interrupted(async {
             let json = arguments.json;
             let report = crate::demo::run(arguments.into_options()?).await?;
-            if json {
-                show(&serde_json::to_string_pretty(&report)?)?;
-            } else {
-                show(&report)?;
-            }
+            show(&report, json.into())?;
             Ok(if report.is_sound() {
                 ExitCode::SUCCESS
             } else {
@@ -103,20 +100,12 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
                 std::fs::write(&path, report.to_svg())
                     .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
             }
-            if json {
-                show(&serde_json::to_string_pretty(&report)?)?;
-            } else {
-                show(&report)?;
-            }
+            show(&report, json.into())?;
             Ok(ExitCode::SUCCESS)
         })),
         Command::Status(asked) => runtime(1)?.block_on(async {
             let pages = status::ask(&asked.http).await;
-            if asked.json {
-                show(&serde_json::to_string_pretty(&pages)?)?;
-            } else {
-                show(&pages)?;
-            }
+            show(&pages, asked.json.into())?;
             Ok(if pages.is_complete() {
                 ExitCode::SUCCESS
             } else {
@@ -126,21 +115,36 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
         Command::Member(command) => runtime(1)?.block_on(async {
             let (change, catch_up, asked) = command.into_change();
             let report = member::change(&asked.http, change, catch_up).await?;
-            if asked.json {
-                show(&serde_json::to_string_pretty(&report)?)?;
-            } else {
-                show(&report)?;
-            }
+            show(&report, asked.json.into())?;
             Ok(ExitCode::SUCCESS)
         }),
     }
 }
 
+/// For whom a result is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Person,
+    Program,
+}
+
+impl From<bool> for Reader {
+    /// As `--json` says.
+    fn from(json: bool) -> Self {
+        if json { Self::Program } else { Self::Person }
+    }
+}
+
 /// Prints a result. Whoever reads it may have seen enough before its end.
-fn show(result: &dyn fmt::Display) -> io::Result<()> {
-    match writeln!(io::stdout().lock(), "{result}") {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
+fn show<R: fmt::Display + Serialize>(result: &R, reader: Reader) -> Result<(), ShownError> {
+    let mut out = io::stdout().lock();
+    let printed = match reader {
+        Reader::Person => writeln!(out, "{result}"),
+        Reader::Program => writeln!(out, "{}", serde_json::to_string_pretty(result)?),
+    };
+    match printed {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

@@ -20,9 +20,9 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// A node was not asked, or its answer is not one.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
-    /// Nobody listens there, or the connection broke.
+    /// Nobody listens there; nothing was sent.
     #[error("{0}")]
-    Connection(#[from] io::Error),
+    Unreachable(#[from] io::Error),
     /// Whoever listens there does not speak HTTP, or breaks off.
     #[error("the answer is not that of a raft-kv node; is this its HTTP port? ({0})")]
     Protocol(String),
@@ -53,7 +53,8 @@ pub(super) async fn send(
     path: &str,
     document: &impl serde::Serialize,
 ) -> Result<Answer, HttpError> {
-    let body = serde_json::to_vec(document).map_err(io::Error::from)?;
+    let body =
+        serde_json::to_vec(document).map_err(|error| HttpError::Protocol(error.to_string()))?;
     exchange(address, Method::POST, path, body.into()).await
 }
 

@@ -28,8 +28,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long it may take until a leader is elected: a few election timeouts.
 const ELECTED_WITHIN: Duration = Duration::from_secs(6);
 
-/// How long a node may take to carry an order out that waits for nobody to catch
-/// up, and how much longer than that one which does.
+/// How long a node may take to answer. It answers an order that waits for somebody
+/// to catch up after some seconds, however far that is.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is to become of the members.
@@ -103,7 +103,7 @@ pub struct MemberReport {
     /// The members.
     #[serde(flatten)]
     pub members: Members,
-    /// Who leads now, if the nodes that were named agree.
+    /// Who leads now, as far as the nodes that were named know.
     pub leader: Option<u64>,
 }
 
@@ -200,7 +200,7 @@ fn find_leader(statuses: &Statuses) -> Result<(SocketAddr, StatusPage), MemberEr
 #[derive(Debug)]
 enum Failed {
     Complaint(Complaint),
-    /// It was not sent, or its answer was lost.
+    /// It was not sent, or there was no answer that could be read.
     Exchange(HttpError),
     TimedOut,
 }
@@ -212,6 +212,9 @@ impl Failed {
                 ComplaintKind::OutcomeUnknown => MemberError::OutcomeUnknown(complaint.error),
                 _ => MemberError::Refused(complaint.error),
             },
+            Self::Exchange(HttpError::Unreachable(error)) => MemberError::Refused(format!(
+                "the leader cannot be reached: {error}; nothing was changed"
+            )),
             Self::Exchange(error) => MemberError::OutcomeUnknown(error.to_string()),
             Self::TimedOut => MemberError::OutcomeUnknown("the leader does not answer".to_owned()),
         }
@@ -242,7 +245,7 @@ impl Leader {
         self.order(order).await.map_err(Failed::into_error)
     }
 
-    /// Makes a node a learner unless it is a member already.
+    /// Makes a node a learner unless it is one already.
     async fn introduce(
         self,
         page: &StatusPage,

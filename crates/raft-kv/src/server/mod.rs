@@ -29,8 +29,8 @@ use connection::Connection;
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves clients, each with a backend of its own, until `stop` turns true or its
-/// sender is gone, and then finishes what they have asked for. Never fails: a connection that goes wrong
-/// is closed, and the others do not notice.
+/// sender is gone, and then finishes what they have asked for. Never fails: a
+/// connection that goes wrong is closed, and the others do not notice.
 ///
 /// # Cancel safety
 /// If it is cancelled, all connections are closed at once.

@@ -69,8 +69,8 @@ impl Turns {
         self.turns.push_back(Turn::Done(Done::whole(answer)));
     }
 
-    /// Takes the oldest turn out, once it is done. Goes on with
-    /// every turn, in order, so that they begin in order.
+    /// Takes the oldest turn out, once it is done. Goes on with every turn, in order,
+    /// so that they begin in order.
     ///
     /// Without turns it is never ready: there is nobody to wake whoever polls.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Done> {

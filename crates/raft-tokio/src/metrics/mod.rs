@@ -64,6 +64,7 @@ impl ReplicaStatus {
     /// ```
     pub fn metrics(&self) -> Vec<Metric> {
         use MetricKind::{Counter, Gauge};
+        let health = self.health();
         let count = |len: usize| u64::try_from(len).unwrap_or(u64::MAX);
         let own = [
             (
@@ -185,13 +186,13 @@ impl ReplicaStatus {
                 "raft_live",
                 "Whether this node can go on by itself.",
                 Gauge,
-                self.health().is_live().into(),
+                health.is_live().into(),
             ),
             (
                 "raft_ready",
                 "Whether requests to this node make sense.",
                 Gauge,
-                self.health().is_ready().into(),
+                health.is_ready().into(),
             ),
             (
                 "raft_log_first_index",

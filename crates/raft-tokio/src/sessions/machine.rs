@@ -13,7 +13,8 @@ use crate::state_machine::{BoxError, StateMachine};
 /// A state machine that applies a repeated command once. Its commands are
 /// [`SessionCommand`]s, its replies [`SessionReply`]s; a
 /// [`SessionClient`](super::SessionClient) and a
-/// [`SessionPipeline`](super::SessionPipeline) do both. Queries go to the wrapped state machine as they are.
+/// [`SessionPipeline`](super::SessionPipeline) do both. Queries go to the wrapped
+/// state machine as they are.
 ///
 /// ```
 /// use bytes::Bytes;

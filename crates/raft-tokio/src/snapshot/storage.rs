@@ -47,9 +47,8 @@ impl SnapshotStorageError {
 
 /// Keeps the data of snapshots. Methods may block.
 pub trait SnapshotStorage: Send + Sync + 'static {
-    /// Begins a snapshot of the own state machine; its manifest has these
-    /// addresses. Whatever has the same place
-    /// in the log stays until this one is finished.
+    /// Begins a snapshot of the own state machine; its manifest has these addresses.
+    /// Whatever has the same place in the log stays until this one is finished.
     ///
     /// # Errors
     /// The disk failed.

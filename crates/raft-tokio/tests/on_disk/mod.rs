@@ -25,6 +25,12 @@ pub(crate) fn node_id(number: u64) -> NodeId {
     NodeId::new(number).expect("a node id")
 }
 
+/// The initial voters for a server, where the first one begins alone and the others
+/// are added later.
+pub(crate) fn first_alone(id: u64) -> Vec<NodeId> {
+    (id == 1).then(|| node_id(id)).into_iter().collect()
+}
+
 /// Folders and addresses of servers, numbered from 1.
 pub(crate) struct Servers {
     folder: TempDir,

@@ -156,8 +156,8 @@ impl<F: Fs> SnapshotStore<F> {
         Ok(ids)
     }
 
-    /// Stores a snapshot without a note durably, then removes those that are too old to be
-    /// kept.
+    /// Stores a snapshot without a note durably, then removes those that are too old
+    /// to be kept.
     ///
     /// # Errors
     /// The disk failed; the snapshot is not there.

@@ -7,6 +7,7 @@ use raft_core::{Entry, HardState, LogIndex, Term};
 use super::model::{Draw, Kind, Model, Outcome};
 use super::{DIR, check, identity, open, open_model};
 use crate::error::{Damage, OpenError};
+use crate::format::{Encoder, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::log::Job;
 use crate::sim::{Call, SimDisk};
 use crate::write::{Sync, Write};
@@ -440,6 +441,20 @@ fn an_empty_next_segment_guards_the_one_before() {
     }
 }
 
+/// The header of a segment that nobody wrote, with a right checksum.
+fn forged_header(sequence: u64, oldest_sequence: u64, first_batch: u64) -> SegmentHeader {
+    SegmentHeader {
+        id: 7,
+        sequence,
+        identity: identity(),
+        previous_id: 0,
+        previous_chain: 0,
+        oldest_sequence,
+        first_batch,
+        durable_batch: 0,
+    }
+}
+
 #[test]
 fn an_empty_next_segment_cannot_take_the_one_before_with_it() {
     let disk = SimDisk::new();
@@ -449,16 +464,7 @@ fn an_empty_next_segment_cannot_take_the_one_before_with_it() {
     outcome.committed(&jobs, &log.commit(&jobs));
     drop(log);
     // Its header calls everything before it superfluous, and says nothing.
-    let header = crate::format::SegmentHeader {
-        id: 7,
-        sequence: 2,
-        identity: identity(),
-        previous_id: 0,
-        previous_chain: 0,
-        oldest_sequence: 2,
-        first_batch: 2,
-        durable_batch: 0,
-    };
+    let header = forged_header(2, 2, 2);
     disk.put(segment(2), &header.encode());
     check(&disk, &outcome, "a segment that says nothing");
 }
@@ -466,16 +472,7 @@ fn an_empty_next_segment_cannot_take_the_one_before_with_it() {
 #[test]
 fn a_segment_cannot_call_itself_superfluous() {
     let disk = SimDisk::new();
-    let header = crate::format::SegmentHeader {
-        id: 7,
-        sequence: 1,
-        identity: identity(),
-        previous_id: 0,
-        previous_chain: 0,
-        oldest_sequence: 2,
-        first_batch: 1,
-        durable_batch: 0,
-    };
+    let header = forged_header(1, 2, 1);
     disk.put(segment(1), &header.encode());
     let files = disk.files();
     let error = open(&disk).unwrap_err();
@@ -487,20 +484,11 @@ fn a_segment_cannot_call_itself_superfluous() {
 fn a_seal_is_alone_in_its_batch() {
     // Otherwise what stands beside it would go when the seal is cut off.
     let disk = SimDisk::new();
-    let header = crate::format::SegmentHeader {
-        id: 7,
-        sequence: 1,
-        identity: identity(),
-        previous_id: 0,
-        previous_chain: 0,
-        oldest_sequence: 1,
-        first_batch: 1,
-        durable_batch: 0,
-    };
+    let header = forged_header(1, 1, 1);
     let mut bytes = header.encode();
-    let mut encoder = crate::format::Encoder::new();
-    let chain = crate::format::SegmentHeader::chain(&bytes);
-    encoder.begin(header.id, crate::format::SEGMENT_HEADER_BYTES, chain);
+    let mut encoder = Encoder::new();
+    let chain = SegmentHeader::chain(&bytes);
+    encoder.begin(header.id, SEGMENT_HEADER_BYTES, chain);
     encoder.hard_state(1, HardState::EMPTY);
     encoder.seal(2);
     encoder.trailer(1, 0, 0);
@@ -540,15 +528,9 @@ fn arbitrary_bytes_are_refused_without_a_panic() {
             .collect();
         if seed % 2 == 0 {
             // A good header, so that the records are looked at.
-            let header = crate::format::SegmentHeader {
+            let header = SegmentHeader {
                 id: u128::from(seed),
-                sequence: 1,
-                identity: identity(),
-                previous_id: 0,
-                previous_chain: 0,
-                oldest_sequence: 1,
-                first_batch: 1,
-                durable_batch: 0,
+                ..forged_header(1, 1, 1)
             };
             let mut whole = header.encode();
             whole.append(&mut bytes);

@@ -2,7 +2,8 @@
 //!
 //! The first frame each way: the one who connects says which cluster it belongs
 //! to, who it is, which data folder it has, which start of itself it is and whom
-//! it means; the other one says welcome, or why not. Until then frames are short and time is limited.
+//! it means; the other one says welcome, or why not. Until then frames are short and
+//! time is limited.
 
 use std::io;
 use std::sync::Arc;

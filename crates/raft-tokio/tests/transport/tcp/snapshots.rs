@@ -1,5 +1,6 @@
 //! A snapshot goes over a connection of its own: whole, or reported failed.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
@@ -129,6 +130,18 @@ async fn a_snapshot_that_is_too_large_for_its_receiver_is_reported_failed() {
     assert!(second.waiting().is_none());
 }
 
+/// Sends a snapshot of one chunk as node 2; what is said to it in the end.
+async fn offer(address: SocketAddr, header: SnapshotHeader, chunk: SnapshotChunk) -> SnapshotReply {
+    let mut peer = Stranger::enter(address, 2, ConnectionPurpose::Snapshot).await;
+    peer.write(&Frame::SnapshotHeader(header)).await;
+    peer.write(&Frame::SnapshotChunk(chunk)).await;
+    peer.expect_accepted(0).await;
+    match peer.read().await {
+        Some(Frame::SnapshotReply(reply)) => reply,
+        other => panic!("{other:?} is no reply to a snapshot"),
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
     let mut server = End::start(bind(config(1)).await);
@@ -182,27 +195,13 @@ async fn a_snapshot_that_does_not_fit_its_checksums_is_refused() {
         ),
     ];
     for (header, chunk) in corrupt {
-        let mut peer = Stranger::enter(address, 2, ConnectionPurpose::Snapshot).await;
-        peer.write(&Frame::SnapshotHeader(header)).await;
-        peer.write(&Frame::SnapshotChunk(chunk)).await;
-        peer.expect_accepted(0).await;
-        assert_eq!(
-            peer.read().await,
-            Some(Frame::SnapshotReply(SnapshotReply::Refused(
-                SnapshotRefusal::Corrupt { offset: 0 }
-            )))
-        );
+        let refused = SnapshotReply::Refused(SnapshotRefusal::Corrupt { offset: 0 });
+        assert_eq!(offer(address, header, chunk).await, refused);
     }
     assert!(server.waiting().is_none());
 
-    let mut peer = Stranger::enter(address, 2, ConnectionPurpose::Snapshot).await;
-    peer.write(&Frame::SnapshotHeader(header)).await;
-    peer.write(&Frame::SnapshotChunk(chunk)).await;
-    peer.expect_accepted(0).await;
-    assert_eq!(
-        peer.read().await,
-        Some(Frame::SnapshotReply(SnapshotReply::Received))
-    );
+    let received = offer(address, header, chunk).await;
+    assert_eq!(received, SnapshotReply::Received);
     let whole = snapshot(node_id(2), node_id(1), b"state");
     assert_eq!(server.packet().await, whole);
     assert_eq!(server.snapshot_data(), "state");
