@@ -9,8 +9,10 @@
 //! - Source: Raft §5.3, §5.4; etcd `stepLeader`.
 
 mod ack;
+mod conf_gate;
 mod propose;
 mod pulse;
+mod quota;
 mod read;
 mod reconfig;
 mod send;
@@ -25,11 +27,10 @@ use crate::types::{AppendResponse, Body, LogIndex, Message, NodeId};
 pub use ack::SnapshotOutcome;
 pub(crate) use propose::NotAppended;
 
+use conf_gate::ConfChangeGate;
+use quota::UncommittedQuota;
 use read::ReadRounds;
-use reconfig::ConfChangeGate;
 use transfer::Transfer;
-
-use propose::UncommittedQuota;
 
 #[derive(Debug)]
 pub(crate) struct Leader {

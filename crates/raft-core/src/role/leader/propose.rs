@@ -4,59 +4,19 @@
 //! is used up. One call is one batch: one allocation, one append message for
 //! each follower.
 //!
-//! - Owns: the quota of bytes that are not applied yet.
 //! - Changes: the log.
 //! - Emits: appends, the leader's own acknowledgement.
-//! - Source: Raft §5.3; etcd `stepLeader` (`MsgProp`), `appendEntry`,
-//!   `increaseUncommittedSize`.
-
-use alloc::vec::Vec;
+//! - Source: Raft §5.3; etcd `stepLeader` (`MsgProp`), `appendEntry`.
 
 use smallvec::SmallVec;
 
 use super::Leader;
-use super::reconfig::ConfChangeGate;
+use super::conf_gate::{ConfChangeGate, Refusals};
 use crate::common::Common;
 use crate::config::OddMessages;
 use crate::error::{ConfChangeRefusal, ProposeError};
 use crate::storage::{Storage, StorageError};
-use crate::types::{Entries, Entry, EntryType, LogIndex, Proposal, Proposals, Term};
-
-/// Bytes of entry data in the log that are not applied.
-#[derive(Debug)]
-pub(super) struct UncommittedQuota {
-    bytes: u64,
-    bytes_max: u64,
-}
-
-impl UncommittedQuota {
-    pub(super) fn new(bytes_max: u64) -> Self {
-        Self {
-            bytes: 0,
-            bytes_max,
-        }
-    }
-
-    /// Counts new entries. The first ones go in whatever their size, and empty
-    /// ones always do: a new leader's no-op, and leaving a joint configuration.
-    fn reserve(&mut self, bytes: u64) -> bool {
-        let sum = self.bytes.saturating_add(bytes);
-        if self.bytes > 0 && bytes > 0 && sum > self.bytes_max {
-            return false;
-        }
-        self.bytes = sum;
-        true
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(super) fn release(&mut self, bytes: u64) {
-        // What an earlier leader appended is released but was never counted.
-        self.bytes = self.bytes.saturating_sub(bytes);
-    }
-}
+use crate::types::{Entries, Entry, LogIndex, Proposal, Proposals, Term};
 
 /// Where proposals stand in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +101,7 @@ impl Leader {
         }));
         let entries = Entries::from_numbered(batch);
         if !self.quota.reserve(entries.payload_bytes()) {
-            let bytes_max = self.quota.bytes_max;
+            let bytes_max = self.quota.bytes_max();
             return Err(ProposeError::QuotaExceeded { bytes_max }.into());
         }
         common.log.append(entries);
@@ -152,7 +112,7 @@ impl Leader {
             term,
             first,
             last,
-            refused: refusals.0.first().map(|(_, why)| *why),
+            refused: refusals.first(),
         })
     }
 
@@ -168,38 +128,5 @@ impl Leader {
             Ok(_) | Err(NotAppended::Refused(_)) => Ok(()),
             Err(NotAppended::Storage(error)) => Err(error),
         }
-    }
-
-    /// Looks at the configuration changes among proposals.
-    fn gate_conf_changes<S: Storage>(
-        &mut self,
-        common: &Common<S>,
-        proposals: &[Proposal],
-    ) -> Result<Refusals, ProposeError> {
-        let mut refusals = Refusals::default();
-        for (place, proposal) in proposals.iter().enumerate() {
-            if proposal.entry_type == EntryType::Normal {
-                continue;
-            }
-            let Some(change) = proposal.conf_change().map_err(ProposeError::Malformed)? else {
-                continue;
-            };
-            let offset = u64::try_from(place).unwrap_or(u64::MAX);
-            let index = common.log.last_index().next().plus(offset);
-            if let Err(why) = self.conf_changes.admit(common, &change, index) {
-                refusals.0.push((place, why));
-            }
-        }
-        Ok(refusals)
-    }
-}
-
-/// Which proposals of a batch are replaced by empty entries, and why.
-#[derive(Default)]
-pub(super) struct Refusals(Vec<(usize, ConfChangeRefusal)>);
-
-impl Refusals {
-    fn contains(&self, place: usize) -> bool {
-        self.0.iter().any(|(refused, _)| *refused == place)
     }
 }

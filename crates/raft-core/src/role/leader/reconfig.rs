@@ -1,12 +1,10 @@
 //! # Reconfiguration
 //!
-//! Lets one configuration change at a time into the log, leaves joint
-//! configurations, and follows a configuration that was applied.
+//! Follows a configuration that was applied, and leaves a joint one.
 //!
-//! - Owns: up to where a configuration change may be waiting.
 //! - Changes: the followers. Emits: appends to whoever is new.
-//! - Source: Raft §6; thesis §4.1, §4.3; etcd `stepLeader` (`MsgProp`),
-//!   `appliedTo`, `switchToConfig`.
+//! - Source: Raft §6; thesis §4.1, §4.3; etcd `appliedTo`,
+//!   `switchToConfig`.
 
 use bytes::Bytes;
 
@@ -14,54 +12,10 @@ use super::Leader;
 use super::propose::NotAppended;
 use super::send::EmptyAppend;
 use crate::common::Common;
-use crate::error::ConfChangeRefusal;
 use crate::membership::Reconfiguration;
 use crate::role::Next;
 use crate::storage::{Storage, StorageError};
-use crate::types::{ConfChange, EntryType, LogIndex, Proposal, Proposals};
-
-/// Lets one change at a time into the log.
-#[derive(Debug)]
-pub(super) struct ConfChangeGate {
-    /// A change may stand in the log up to here. The next one waits until this
-    /// is applied.
-    pending: LogIndex,
-}
-
-impl ConfChangeGate {
-    pub(super) fn pending_until(pending: LogIndex) -> Self {
-        Self { pending }
-    }
-
-    pub(super) fn pending(&self) -> LogIndex {
-        self.pending
-    }
-
-    /// Lets a change in that is to stand at `index`, or says why not.
-    pub(super) fn admit<S: Storage>(
-        &mut self,
-        common: &Common<S>,
-        change: &ConfChange,
-        index: LogIndex,
-    ) -> Result<(), ConfChangeRefusal> {
-        let applied = common.log.applied();
-        let pending = self.pending;
-        let wants_to_leave = change.changes.is_empty();
-        let refusal = match (common.membership.is_joint(), wants_to_leave) {
-            _ if pending > applied => Some(ConfChangeRefusal::Pending { pending, applied }),
-            (true, false) => Some(ConfChangeRefusal::MustLeaveJoint),
-            (false, true) => Some(ConfChangeRefusal::NotJoint),
-            (true, true) | (false, false) => None,
-        };
-        match refusal {
-            Some(why) if common.config.conf_change_validation => Err(why),
-            _ => {
-                self.pending = index;
-                Ok(())
-            }
-        }
-    }
-}
+use crate::types::{EntryType, Proposal, Proposals};
 
 impl Leader {
     /// Proposes to leave the joint configuration. If a transfer is under way
