@@ -47,7 +47,7 @@
 //! | the log without them, to count instructions | `direct.rs` |
 //! | reading entries back | `read.rs` |
 //! | snapshots | `snapshots/` |
-//! | the disk, and one that loses power | `fs.rs`, `sim.rs` |
+//! | the disk, and one that loses power | `fs.rs`, `sim/` |
 
 #![cfg_attr(
     not(test),
