@@ -62,7 +62,7 @@ pub(super) fn heal(run: &mut Run) -> Result<(), Failure> {
         }
         help(run, round)?;
         let looks = round % ROUNDS_BETWEEN_LOOKS == ROUNDS_BETWEEN_LOOKS - 1;
-        if looks && what == Some(Unwell::NoLeader) && is_stranded(run) {
+        if looks && is_stranded(run) {
             return Ok(());
         }
     }
@@ -115,19 +115,22 @@ fn leader(run: &Run) -> Option<&Node> {
 /// Who applied its own removal does not campaign any more. The voters that have
 /// not heard of it may still need its vote; if its log ends with an entry that
 /// they lack, it votes for none of them. So it is in etcd, where configurations
-/// count once they are applied; only users can help.
+/// count once they are applied; only users can help. A leader of an older
+/// configuration, which leads on although it was removed, is no help either.
 fn is_stranded(run: &Run) -> bool {
     let nodes = run.environment().nodes();
     let last = |node: &Node| Sighting::of(node).log.last();
+    let leads = |node: &Node| node.raw.role() == RoleKind::Leader;
     nodes.iter().any(|removed| {
         let membership = removed.raw.membership();
         let members = membership.voters().ids();
         !members.is_empty()
+            && !leads(removed)
             && !membership.voters().contains(removed.id())
             && nodes
                 .iter()
                 .filter(|node| members.contains(&node.id()))
-                .all(|member| !last(member).is_up_to_date_with(last(removed)))
+                .all(|member| !leads(member) && !last(member).is_up_to_date_with(last(removed)))
     })
 }
 
