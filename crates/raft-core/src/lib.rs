@@ -66,6 +66,7 @@ mod common;
 mod config;
 mod error;
 mod gate;
+mod invariant;
 mod log;
 mod membership;
 mod memory_storage;
@@ -84,13 +85,14 @@ mod types;
 mod vote;
 
 // The public interface is:
-pub use check::BrokenInvariant;
+
 pub use common::{Candidacy, LostEntries};
 pub use config::{Config, ConfigError, OddMessages, ReadOnly, StorageWrites};
 pub use error::{
     ConfChangeRefusal, Halted, Misbehaved, ProposeError, ReadIndexError, ReadyError, StartError,
     StepError,
 };
+pub use invariant::BrokenInvariant;
 pub use log::EntrySequence;
 pub use membership::{ConfChangeError, Membership, Reconfiguration};
 pub use memory_storage::{MemoryStorage, MemoryStorageError};

@@ -20,10 +20,10 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use crate::check::BrokenInvariant;
 use crate::common::{Candidacy, LostEntries};
 use crate::config::{Config, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, ReadyError, StartError, StepError};
+use crate::invariant::BrokenInvariant;
 use crate::membership::{ConfChangeError, Membership};
 use crate::outbox::SelfAcks;
 use crate::proposed::Proposed;

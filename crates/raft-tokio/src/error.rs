@@ -7,8 +7,8 @@ use raft_core::{
     ConfChangeError, ConfChangeRefusal, LogIndex, NodeId, ProposeError as CoreProposeError, Term,
 };
 
+use crate::box_error::BoxError;
 use crate::log_store::{LogReadError, LogStoreError, SnapshotLost};
-use crate::state_machine::BoxError;
 use crate::task::Stopped;
 
 /// A proposal did not get a reply.

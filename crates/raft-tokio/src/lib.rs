@@ -15,6 +15,7 @@
 //! | [`LogStore`] | [`WalLogStore`] | [`MemoryLogStore`] |
 
 mod address_book;
+mod box_error;
 mod config;
 mod error;
 mod event_loop;
@@ -37,6 +38,7 @@ pub use raft_core as core;
 
 // The public interface is:
 pub use address_book::{AddressBook, MalformedAddressBook};
+pub use box_error::BoxError;
 pub use config::RaftConfig;
 pub use error::{
     ChangeMembershipError, NotTaken, ProposeError, ReadError, StartError, TransferError,
@@ -53,7 +55,7 @@ pub use sessions::{
     SessionClient, SessionError, SessionId, SessionLimits, SessionPipeline, Sessions,
 };
 pub use snapshot::{SnapshotJob, SnapshotReader};
-pub use state_machine::{BoxError, StateMachine};
+pub use state_machine::StateMachine;
 pub use status::{Health, ReplicaStatus, Severity, Unfit, Waiting};
 pub use task::{StopReason, Stopped};
 pub use transport::{MemoryNetwork, MemoryTransport, TcpTransport, TcpTransportConfig, Transport};

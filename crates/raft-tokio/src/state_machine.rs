@@ -9,10 +9,8 @@
 use bytes::Bytes;
 use raft_core::LogIndex;
 
+use crate::box_error::BoxError;
 use crate::snapshot::{SnapshotJob, SnapshotReader};
-
-/// An error of the user's own.
-pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What commands mean. Lives on a task of its own; nothing else touches it, so
 /// it needs no locks.

@@ -18,12 +18,13 @@ use raft_core::LogIndex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::box_error::BoxError;
 use crate::config::RaftConfig;
 use crate::error::{ProposeError, ReadError, StartError};
 use crate::log_store::LogStore;
 use crate::replica::Raft;
 use crate::snapshot::{SnapshotJob, SnapshotReader};
-use crate::state_machine::{BoxError, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::transport::Transport;
 
 /// The first byte of everything that is encoded here. It also makes sure that

@@ -14,7 +14,7 @@
 //! - Source: etcd `log_unstable.go`.
 
 use super::EntrySequence;
-use crate::check::BrokenInvariant;
+use crate::invariant::BrokenInvariant;
 use crate::types::{Entries, EntryId, LogIndex, Snapshot, Term};
 
 /// What is not stable yet.

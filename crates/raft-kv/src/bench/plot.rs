@@ -42,8 +42,15 @@ text{fill:#9198a1}.title,.panel,.value{fill:#f0f6fc}\
 .line0{stroke:#60a5fa}.line1{stroke:#fbbf24}.line2{stroke:#34d399}\
 .open{fill:#0d1117}.note{stroke:#0d1117}}";
 
+impl BenchReport {
+    /// The figures as a picture.
+    pub fn to_svg(&self) -> String {
+        Plot::of(self).to_string()
+    }
+}
+
 /// A report that displays as SVG.
-pub(super) struct Plot<'a> {
+struct Plot<'a> {
     report: &'a BenchReport,
     /// Each workload once, in the order in which they ran.
     workloads: Vec<&'a str>,
@@ -57,7 +64,7 @@ fn height(scale: &Scale, figure: f64) -> f64 {
 }
 
 impl<'a> Plot<'a> {
-    pub(super) fn of(report: &'a BenchReport) -> Self {
+    fn of(report: &'a BenchReport) -> Self {
         let mut workloads: Vec<&str> = Vec::new();
         let mut clients = Vec::new();
         for phase in &report.phases {

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::measured::Measured;
-use super::plot::Plot;
 use super::{BenchOptions, Workload};
 use crate::units::us_in_ms;
 
@@ -179,11 +178,6 @@ impl BenchReport {
             1 => "one request at a time".to_owned(),
             pipeline => format!("{pipeline} requests at a time"),
         }
-    }
-
-    /// The figures as a picture.
-    pub fn to_svg(&self) -> String {
-        Plot::of(self).to_string()
     }
 }
 

@@ -14,9 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::log_view::ReadNumber;
 use super::membership::MembershipGoal;
 use super::propose::Applied;
+use crate::box_error::BoxError;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
 use crate::log_store::{LogReadError, LogStoreError};
-use crate::state_machine::BoxError;
 use raft_wire::frame::ResponseOutcome;
 
 pub(super) type ProposeReply = oneshot::Sender<Result<Applied, ProposeError>>;

@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use raft_core::Snapshot;
 
+use crate::box_error::BoxError;
 use crate::error::StartError;
 use crate::log_store::{SnapshotLost, StoredLog};
 use crate::snapshot::{SnapshotStorage, open_checked};
-use crate::state_machine::{BoxError, StateMachine};
+use crate::state_machine::StateMachine;
 use crate::task::panic_text;
 
 /// A state machine that could not be restored.

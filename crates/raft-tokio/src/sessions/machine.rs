@@ -7,8 +7,9 @@ use raft_core::LogIndex;
 
 use super::command::{SessionCommand, SessionReply, applied};
 use super::table::{SessionLimits, Table, Turn};
+use crate::box_error::BoxError;
 use crate::snapshot::{SnapshotJob, SnapshotReader};
-use crate::state_machine::{BoxError, StateMachine};
+use crate::state_machine::StateMachine;
 
 /// A state machine that applies a repeated command once. Its commands are
 /// [`SessionCommand`]s, its replies [`SessionReply`]s; a

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use raft_core::LogIndex;
 
 use super::command::SessionId;
+use crate::box_error::BoxError;
 use crate::snapshot::SnapshotReader;
-use crate::state_machine::BoxError;
 
 /// When sessions are forgotten. A cluster keeps the limits that it began with:
 /// they are in its snapshots, and what a later start says is ignored.

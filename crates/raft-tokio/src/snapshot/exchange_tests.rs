@@ -52,7 +52,7 @@ impl End {
 
     fn settle(&self, snapshot: &Snapshot, fate: Fate) {
         let id = snapshot.metadata.id();
-        self.exchange.settle_now(id, fate).unwrap();
+        self.exchange.custody.settle_now(id, fate).unwrap();
     }
 
     /// Takes a snapshot over, and its message.

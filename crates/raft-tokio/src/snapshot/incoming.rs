@@ -1,27 +1,21 @@
 //! # A snapshot that arrives
 //!
 //! First piece by piece, then as a whole that a message speaks of. Whatever
-//! happens to that message, the exchange learns when it is done with.
+//! happens to that message, the custody learns when it is done with.
 //!
-//! - Owns: the part of a snapshot that is there; the place of the one that may
-//!   arrive.
+//! - Owns: the part of a snapshot that is there.
 
 use std::fmt;
-use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{Body, EntryId, Message, SnapshotMetadata};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::timeout;
 
 use super::blocking;
-use super::exchange::{Fate, SnapshotExchange};
+use super::custody::{Custody, Fate};
 use super::manifest::{MalformedManifest, SnapshotManifest};
 use super::storage::{SnapshotPart, SnapshotStorageError};
 use crate::transport::{Inbound, Inbox, Packet};
-
-/// How long a new attempt waits for the one that it replaces to notice.
-const PLACE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a snapshot is not taken in.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -41,7 +35,7 @@ pub enum IncomingError {
 /// A snapshot that is being taken in. Dropping it keeps what is there for the
 /// next attempt.
 pub struct IncomingSnapshot {
-    exchange: SnapshotExchange,
+    custody: Custody,
     metadata: SnapshotMetadata,
     manifest: SnapshotManifest,
     progress: Progress,
@@ -69,45 +63,39 @@ impl fmt::Debug for IncomingSnapshot {
     }
 }
 
-pub(super) async fn begin(
-    exchange: &SnapshotExchange,
-    metadata: SnapshotMetadata,
-    manifest: SnapshotManifest,
-) -> Result<IncomingSnapshot, IncomingError> {
-    let place = timeout(
-        PLACE_PATIENCE,
-        exchange.inner.receiving.clone().acquire_owned(),
-    )
-    .await
-    .map_err(|_| IncomingError::Busy)?
-    .map_err(|_| IncomingError::Busy)?;
-    let id = metadata.id();
-    if exchange.is_busy_but_for(id) {
-        return Err(IncomingError::Busy);
-    }
-    let exchange = exchange.clone();
-    let incoming = blocking(move || {
-        // The same place in the log has the same state, whoever encoded it.
-        let progress = if let Some(existing) = exchange.claim_existing(id)? {
-            Progress::Whole(ReceivedSnapshot::new(&exchange, id, existing))
-        } else {
-            let part = exchange.inner.storage.resume(&metadata, manifest.clone())?;
-            let offset = part.data_bytes();
-            let part = Some(part);
-            Progress::Part { part, offset }
-        };
-        Ok(IncomingSnapshot {
-            exchange,
-            metadata,
-            manifest,
-            progress,
-            place,
-        })
-    });
-    Ok(incoming.await?)
-}
-
 impl IncomingSnapshot {
+    pub(super) async fn begin(
+        custody: &Custody,
+        metadata: SnapshotMetadata,
+        manifest: SnapshotManifest,
+    ) -> Result<Self, IncomingError> {
+        let place = custody.place().await.ok_or(IncomingError::Busy)?;
+        let id = metadata.id();
+        if custody.is_busy_but_for(id) {
+            return Err(IncomingError::Busy);
+        }
+        let custody = custody.clone();
+        let incoming = blocking(move || {
+            // The same place in the log has the same state, whoever encoded it.
+            let progress = if let Some(existing) = custody.claim_existing(id)? {
+                Progress::Whole(ReceivedSnapshot::new(&custody, id, existing))
+            } else {
+                let part = custody.storage().resume(&metadata, manifest.clone())?;
+                let offset = part.data_bytes();
+                let part = Some(part);
+                Progress::Part { part, offset }
+            };
+            Ok(Self {
+                custody,
+                metadata,
+                manifest,
+                progress,
+                place,
+            })
+        });
+        Ok(incoming.await?)
+    }
+
     /// Up to where the data is there, in bytes: what comes next begins here.
     pub fn offset(&self) -> u64 {
         match &self.progress {
@@ -150,7 +138,7 @@ impl IncomingSnapshot {
     /// Cancelled, the snapshot is stored and then removed.
     pub async fn finish(self) -> Result<ReceivedSnapshot, SnapshotStorageError> {
         let Self {
-            exchange,
+            custody,
             metadata,
             manifest,
             progress,
@@ -164,9 +152,9 @@ impl IncomingSnapshot {
             // Until the end, so that no other attempt meets this one's file.
             let _place = place;
             let id = metadata.id();
-            exchange.claim(id);
+            custody.claim(id);
             // From here on whoever leaves gives the claim back.
-            let received = ReceivedSnapshot::new(&exchange, id, manifest);
+            let received = ReceivedSnapshot::new(&custody, id, manifest);
             part.finish()?;
             Ok(received)
         })
@@ -177,7 +165,7 @@ impl IncomingSnapshot {
 /// A snapshot whose data is there, and which a message is to speak of. Dropping
 /// it instead of delivering that message removes the data.
 pub struct ReceivedSnapshot {
-    exchange: SnapshotExchange,
+    custody: Custody,
     id: EntryId,
     manifest: SnapshotManifest,
     is_delivered: bool,
@@ -193,9 +181,9 @@ impl fmt::Debug for ReceivedSnapshot {
 }
 
 impl ReceivedSnapshot {
-    fn new(exchange: &SnapshotExchange, id: EntryId, manifest: SnapshotManifest) -> Self {
+    fn new(custody: &Custody, id: EntryId, manifest: SnapshotManifest) -> Self {
         Self {
-            exchange: exchange.clone(),
+            custody: custody.clone(),
             id,
             manifest,
             is_delivered: false,
@@ -245,7 +233,7 @@ impl ReceivedSnapshot {
 impl Drop for ReceivedSnapshot {
     fn drop(&mut self) {
         if !self.is_delivered {
-            self.exchange.settle(self.id, Fate::Refused);
+            self.custody.settle(self.id, Fate::Refused);
         }
     }
 }

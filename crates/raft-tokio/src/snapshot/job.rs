@@ -10,7 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::state_machine::BoxError;
+use crate::box_error::BoxError;
 
 type Write = dyn FnOnce(&mut dyn io::Write) -> Result<(), BoxError> + Send;
 

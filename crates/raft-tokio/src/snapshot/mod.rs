@@ -20,9 +20,11 @@
 //! | `manifest.rs` | what the protocol carries |
 //! | `storage.rs` | where data is kept: the trait |
 //! | `memory.rs`, `files.rs` | in memory, on disk |
-//! | `exchange.rs` | what is on its way, and who still needs it |
+//! | `custody.rs` | which snapshots have arrived, and who still needs them |
+//! | `exchange.rs` | the door for what is sent and what arrives |
 //! | `outgoing.rs`, `incoming.rs` | one that is sent, one that arrives |
 
+mod custody;
 mod exchange;
 mod files;
 mod incoming;
@@ -33,7 +35,8 @@ mod outgoing;
 mod reader;
 mod storage;
 
-pub use self::exchange::{Fate, SnapshotExchange};
+pub use self::custody::Fate;
+pub use self::exchange::SnapshotExchange;
 pub use self::files::SnapshotFiles;
 pub use self::incoming::{IncomingError, IncomingSnapshot, ReceivedSnapshot};
 pub use self::job::SnapshotJob;

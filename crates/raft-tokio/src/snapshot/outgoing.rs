@@ -5,17 +5,16 @@
 use std::fmt;
 
 use bytes::Bytes;
-use raft_core::{EntryId, Snapshot};
+use raft_core::EntryId;
 
-use super::exchange::SnapshotExchange;
-use super::incoming::{IncomingError, ReceivedSnapshot};
+use super::blocking;
+use super::custody::Custody;
 use super::manifest::SnapshotManifest;
 use super::storage::{SnapshotStorageError, StoredSnapshot};
-use super::{CHUNK_BYTES, blocking};
 
 /// The data of a snapshot that is sent, piece by piece.
 pub struct OutgoingSnapshot {
-    exchange: SnapshotExchange,
+    custody: Custody,
     id: EntryId,
     manifest: SnapshotManifest,
     /// `None` while it is being read, and after a read was cancelled.
@@ -33,13 +32,13 @@ impl fmt::Debug for OutgoingSnapshot {
 
 impl OutgoingSnapshot {
     pub(super) async fn open(
-        exchange: &SnapshotExchange,
+        custody: &Custody,
         id: EntryId,
         manifest: SnapshotManifest,
     ) -> Result<Self, SnapshotStorageError> {
-        let owner = exchange.clone();
+        let owner = custody.clone();
         let stored = blocking(move || {
-            let stored = owner.inner.storage.open(id);
+            let stored = owner.storage().open(id);
             if matches!(stored, Err(SnapshotStorageError::Damaged(_))) {
                 owner.report_damaged(id);
             }
@@ -51,7 +50,7 @@ impl OutgoingSnapshot {
             return Err(SnapshotStorageError::Missing);
         }
         Ok(Self {
-            exchange: exchange.clone(),
+            custody: custody.clone(),
             id,
             manifest,
             stored: Some(stored),
@@ -86,24 +85,9 @@ impl OutgoingSnapshot {
         .await?;
         self.stored = Some(stored);
         piece.map(Bytes::from).map_err(|error| {
-            self.exchange.report_damaged(self.id);
+            self.custody.report_damaged(self.id);
             SnapshotStorageError::failed(error)
         })
-    }
-
-    /// Takes it, which is the data of this snapshot, to another replica of this
-    /// process.
-    pub(crate) async fn copy_to(
-        mut self,
-        snapshot: &Snapshot,
-        to: &SnapshotExchange,
-    ) -> Result<ReceivedSnapshot, IncomingError> {
-        let mut target = to.incoming(snapshot).await?;
-        while target.offset() < self.manifest.data_bytes {
-            let piece = self.read(target.offset(), CHUNK_BYTES).await?;
-            target.append(piece).await?;
-        }
-        Ok(target.finish().await?)
     }
 
     /// Reads all of it: whether it is still what it was. To be called when a
@@ -117,7 +101,7 @@ impl OutgoingSnapshot {
     /// Cancel safe, but the check goes on.
     pub async fn check(self) -> Result<(), SnapshotStorageError> {
         let Self {
-            exchange,
+            custody,
             id,
             stored,
             ..
@@ -126,7 +110,7 @@ impl OutgoingSnapshot {
         blocking(move || {
             let checked = stored.into_reader().finish();
             checked.map_err(|error| {
-                exchange.report_damaged(id);
+                custody.report_damaged(id);
                 SnapshotStorageError::damaged(error)
             })
         })

@@ -14,7 +14,7 @@ use raft_core::{EntryId, Snapshot, SnapshotMetadata};
 use super::manifest::{SnapshotManifest, len_u64};
 use super::{SnapshotJob, SnapshotReader};
 use crate::address_book::AddressBook;
-use crate::state_machine::BoxError;
+use crate::box_error::BoxError;
 
 /// Why data cannot be stored or read.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -446,7 +446,7 @@ async fn pass_snapshot(
         // From here on it can be read, whatever becomes of it.
         let source = sender.snapshots.outgoing(snapshot).await?;
         tokio::time::sleep(delay).await;
-        source.copy_to(snapshot, &receiver.snapshots).await
+        receiver.snapshots.copy_from(source, snapshot).await
     };
     match copied.await {
         Ok(received) => received.try_deliver(&receiver.inbox, message),

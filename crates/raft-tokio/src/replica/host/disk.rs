@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 
 use super::leadership::{Successor, successor};
 use super::{Node, ReplicaHost};
+use crate::box_error::BoxError;
 use crate::error::ProposeError;
 use crate::log_store::{Durability, LogStoreError, LogWrite, WriteDone};
 use crate::replica::apply::ApplyWork;
 use crate::replica::configuration::Configuration;
 use crate::replica::request::Event;
 use crate::replica::written::{WriteReports, Written};
-use crate::state_machine::BoxError;
 use crate::task::StopReason;
 
 /// A write of a Ready that was handed to the log store.

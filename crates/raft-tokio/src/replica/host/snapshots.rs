@@ -13,11 +13,11 @@
 use raft_core::{Body, EntryId, LogIndex, Message, Snapshot, Storage};
 
 use super::{Node, ReplicaHost};
+use crate::box_error::BoxError;
 use crate::log_store::{LogStoreError, WriteDone};
 use crate::replica::apply::ApplyWork;
 use crate::replica::request::Event;
 use crate::snapshot::{Fate, SnapshotExchange};
-use crate::state_machine::BoxError;
 
 /// After which part of `snapshot_entries` a snapshot that failed is tried again.
 const RETRY_FRACTION: u64 = 10;
