@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use raft_core::{EntryId, EntryType, HardState, LogIndex, SnapshotMetadata};
 
 use crate::error::{Attempt, Corruption, OpenError, Operation};
+use crate::folder::{log_dir, segments};
 use crate::format::{Record, len_u64};
 use crate::fs::{Fs, OsFs};
-use crate::log::log_dir;
 use crate::recovery::read_segment;
-use crate::replay::segments;
+
 use crate::segment::Segment;
 
 /// The records of a log in the order in which they were written.

@@ -41,7 +41,7 @@
 //! | the bytes of segments and records | `format/` |
 //! | reading a segment, torn or damaged | `segment.rs` |
 //! | what the records add up to | `replay.rs`, `newest.rs`, `group.rs` |
-//! | opening a folder, repairing its end | `recovery.rs` |
+//! | opening a folder, repairing its end | `folder.rs`, `recovery.rs`, `log/reopen.rs` |
 //! | writing, sealing, dropping, room on the disk | `log/` |
 //! | the queue and the thread | `wal.rs` |
 //! | the log without them, to count instructions | `direct.rs` |
@@ -58,6 +58,7 @@
 mod direct;
 mod dump;
 mod error;
+mod folder;
 mod format;
 mod fs;
 mod group;

@@ -19,10 +19,10 @@ use std::sync::mpsc::Receiver;
 use raft_core::{Entries, Entry, EntrySequence, LogIndex};
 
 use crate::error::{Attempt, Damage, Failure, Operation, ReadError, WalError};
+use crate::folder::segment_name;
 use crate::format::{Kind, Record, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, len_u64};
 use crate::fs::{File, Fs};
 use crate::group::Span;
-use crate::replay::segment_name;
 use crate::segment::Stop;
 
 type ReadDone = Box<dyn FnOnce(Result<Entries, ReadError>) + Send>;

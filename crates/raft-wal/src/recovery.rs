@@ -1,28 +1,27 @@
 //! # Recovery
 //!
-//! From the segments in a folder to a log that can be written again: what is
-//! whole is kept, what was torn is cut off, what is damaged is refused, and the
-//! last segment is written anew before anything in it counts.
+//! From the segments in a folder to what they say: what is whole is kept, what
+//! was torn is cut off, what is damaged is refused. `log/reopen.rs` goes on from
+//! there.
 //!
 //! - Owns: nothing that outlives the opening.
-//! - Reads: segments. Emits: what was found, and the segment to go on with.
+//! - Reads: segments. Emits: what was found.
 //! - Source: `docs/WAL.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Attempt, Damage, Failure, OpenError, Operation};
-use crate::format::{Encoder, Record, SEGMENT_HEADER_BYTES, SegmentHeader, len_u64};
-use crate::fs::{File, Fs, read_all};
+use crate::error::{Attempt, Damage, OpenError, Operation};
+use crate::folder::{log_dir, segment_name};
+use crate::format::{Record, len_u64};
+use crate::fs::{Fs, read_all};
 use crate::group::{Group, Place};
 use crate::identity::Identity;
-use crate::log::{Active, Heading, log_dir, spare_path};
-use crate::replay::{Recovered, Replay, TornTail, segment_name};
+use crate::replay::{Recovered, Replay, TornTail};
 use crate::segment::{Segment, Stop};
 
 /// Nothing longer is a segment.
 const SEGMENT_FILE_BYTES_MAX: u64 = 4 << 30;
-pub(crate) const SEGMENT_TMP: &str = "segment.tmp";
 
 /// What was found in a folder.
 #[derive(Debug)]
@@ -32,17 +31,17 @@ pub(crate) struct Found {
     pub(crate) oldest_sequence: u64,
     pub(crate) last_batch: u64,
     /// The last segment, without what was torn; `None` in a new folder.
-    tail: Option<Tail>,
+    pub(crate) tail: Option<Tail>,
     /// Segments that are not part of the log.
     pub(crate) leftovers: Vec<PathBuf>,
 }
 
 /// The last segment of a log that was found.
 #[derive(Debug)]
-struct Tail {
-    segment: Segment,
+pub(crate) struct Tail {
+    pub(crate) segment: Segment,
     /// The last batch of it that is kept.
-    last_batch: u64,
+    pub(crate) last_batch: u64,
 }
 
 impl Found {
@@ -292,84 +291,4 @@ pub(crate) fn read_segment<F: Fs>(
         .attempt(Operation::Read, path)
         .map_err(|failure| OpenError::from_failure(failure, data_dir))?;
     Segment::parse(path.to_owned(), bytes)
-}
-
-/// Writes the last segment again under a new id, and puts it in place of the
-/// old one. Every record that is kept stays where it was in the file. What could be
-/// read may have been in the cache only, after a sync that failed: now it is durable,
-/// and the torn part is gone.
-pub(crate) fn rewrite<F: Fs>(
-    fs: &F,
-    dir: &Path,
-    identity: Identity,
-    found: &Found,
-    spares: &mut usize,
-) -> Result<Active<F::File>, Failure> {
-    let id = fs.unique_id();
-    let header = match &found.tail {
-        None => SegmentHeader {
-            id,
-            sequence: 1,
-            identity,
-            previous_id: 0,
-            previous_chain: 0,
-            oldest_sequence: 1,
-            first_batch: 1,
-            durable_batch: 0,
-        },
-        Some(tail) => SegmentHeader {
-            id,
-            oldest_sequence: found.oldest_sequence,
-            durable_batch: tail.last_batch,
-            ..tail.segment.header.clone()
-        },
-    };
-    let mut bytes = header.encode();
-    let mut encoder = Encoder::new();
-    encoder.begin(id, SEGMENT_HEADER_BYTES, SegmentHeader::chain(&bytes));
-    let mut heading = Heading::Missing;
-    if let Some(tail) = &found.tail {
-        let mut batches = tail.segment.batches();
-        while batches.next_number() <= tail.last_batch
-            && let Ok(batch) = batches.next()
-        {
-            let start = encoder.position();
-            for placed in &batch.records {
-                encoder.copy(&placed.header, tail.segment.payload(placed));
-            }
-            encoder.trailer(batch.trailer.batch, batch.trailer.durable_batch, start);
-            heading = Heading::Written;
-        }
-    }
-    let (batches, chain) = encoder.encoded();
-    bytes.extend_from_slice(batches);
-
-    // On a full disk a spare is the only place.
-    let (tmp, file) = if *spares > 0 {
-        *spares -= 1;
-        let tmp = spare_path(dir, *spares);
-        let file = fs.open(&tmp).attempt(Operation::Open, &tmp)?;
-        (tmp, file)
-    } else {
-        let tmp = dir.join(SEGMENT_TMP);
-        let file = fs.create(&tmp).attempt(Operation::Create, &tmp)?;
-        (tmp, file)
-    };
-    file.write_all_at(&bytes, 0)
-        .attempt(Operation::Write, &tmp)?;
-    file.sync_data().attempt(Operation::Sync, &tmp)?;
-    let allocated = file.len_bytes().attempt(Operation::Read, &tmp)?;
-    let path = dir.join(segment_name(header.sequence));
-    fs.rename(&tmp, &path).attempt(Operation::Rename, &path)?;
-    fs.sync_dir(dir).attempt(Operation::Sync, dir)?;
-    Ok(Active {
-        file,
-        path,
-        id,
-        sequence: header.sequence,
-        end: len_u64(bytes.len()),
-        allocated,
-        chain,
-        heading,
-    })
 }

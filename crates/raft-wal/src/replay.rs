@@ -9,7 +9,7 @@
 //! - Emits: [`Recovered`], and where each group stands for the writer.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use raft_core::{
     Entries, EntryId, EntrySequence, HardState, LogIndex, SnapshotMetadata, Term, TermRuns,
@@ -260,27 +260,6 @@ impl Replay {
         }
         Ok(finished)
     }
-}
-
-/// The name of a segment's file.
-pub(crate) fn segment_name(sequence: u64) -> String {
-    format!("{sequence:016x}.wal")
-}
-
-/// The segments in a listing, in order.
-pub(crate) fn segments(dir: &Path, names: &[String]) -> Vec<(u64, PathBuf)> {
-    let mut segments: Vec<_> = names
-        .iter()
-        .filter_map(|name| {
-            let digits = name
-                .strip_suffix(".wal")
-                .filter(|digits| digits.len() == 16)?;
-            let sequence = u64::from_str_radix(digits, 16).ok()?;
-            Some((sequence, dir.join(name)))
-        })
-        .collect();
-    segments.sort_unstable();
-    segments
 }
 
 #[cfg(test)]

@@ -19,9 +19,10 @@ use std::thread::{self, JoinHandle};
 use raft_core::{Entries, EntryId, LogIndex, SnapshotMetadata};
 
 use crate::error::{OpenError, Operation, ReadError, WalError};
+use crate::folder::log_dir;
 use crate::fs::{Fs, OsFs};
 use crate::identity::Identity;
-use crate::log::{Job, Log, log_dir};
+use crate::log::{Job, Log};
 use crate::options::WalOptions;
 use crate::read::{Located, ReadJob, read_all};
 use crate::replay::Recovered;

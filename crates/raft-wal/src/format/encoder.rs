@@ -6,7 +6,8 @@
 use raft_core::{Entries, EntryId, HardState, LogIndex, SnapshotMetadata};
 
 use super::payload::{entry_kind, put_conf_state, put_snapshot, put_vote_and_commit};
-use super::record::{GroupState, Kind, RECORD_HEADER_LEN, RecordHeader, header_checksum, padding};
+use super::record::GroupState;
+use super::record_header::{Kind, RECORD_HEADER_LEN, RecordHeader, header_checksum, padding};
 use super::{RECORD_HEADER_BYTES, SECTOR_BYTES, TRAILER_BYTES, len_u64};
 
 /// Encodes batches for one place of one segment, into a buffer that is used

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `segment_header.rs` | the head of a segment |
 //! | `record.rs` | the records of a batch |
+//! | `record_header.rs` | what a record begins with |
 //! | `payload.rs` | what records carry |
 //! | `encoder.rs` | from a batch to bytes |
 //! | `size.rs` | how long records will be |
@@ -20,13 +21,15 @@ mod encoder;
 mod payload;
 mod reader;
 mod record;
+mod record_header;
 mod segment_header;
 pub(crate) mod size;
 
 pub(crate) use self::encoder::Encoder;
 pub(crate) use self::payload::{decode_conf_state, put_conf_state};
 pub(crate) use self::reader::Reader;
-pub(crate) use self::record::{GroupState, Kind, Record, RecordHeader, Trailer};
+pub(crate) use self::record::{GroupState, Record, Trailer};
+pub(crate) use self::record_header::{Kind, RecordHeader};
 pub(crate) use self::segment_header::{BadSegmentHeader, SegmentHeader};
 
 /// The version of the log that this crate writes, and the only one that there is.

@@ -10,7 +10,7 @@ use raft_core::{
     ConfState, Entries, Entry, EntryType, HardState, LogIndex, NodeId, SnapshotMetadata, Term,
 };
 
-use super::record::RecordHeader;
+use super::record_header::RecordHeader;
 use super::{Reader, len_u64};
 
 pub(super) const ENTRY_HEADER_BYTES: u64 = 16;

@@ -8,7 +8,7 @@
 use raft_core::{ConfState, Entries, SnapshotMetadata};
 
 use super::payload::{ENTRY_HEADER_BYTES, conf_state_bytes};
-use super::record::record_bytes;
+use super::record_header::record_bytes;
 
 pub(crate) fn entries(entries: &Entries) -> u64 {
     if entries.is_empty() {

@@ -7,6 +7,7 @@
 //! | file | room |
 //! |---|---|
 //! | `job.rs` | what is to be written |
+//! | `reopen.rs` | from what was found to a segment that is written |
 //! | `room.rs` | space that is taken before it is needed |
 //! | `segments.rs` | from one segment to the next |
 //!
@@ -16,6 +17,7 @@
 //! - Source: `docs/WAL.md`.
 
 mod job;
+mod reopen;
 mod room;
 mod segments;
 
@@ -26,21 +28,22 @@ use std::sync::Arc;
 use raft_core::{Entries, Entry, HardState, LogIndex};
 
 use self::job::Growth;
-use self::room::{Room, SPARE_TMP, SPARES};
+use self::reopen::rewrite;
+use self::room::{Room, SPARES};
 use crate::error::{Attempt, Damage, Failure, OpenError, Operation, ReadError, WalError};
+use crate::folder::{LOCK, SEGMENT_TMP, SPARE_TMP, log_dir, segments, spare_path};
 use crate::format::{Encoder, MARK_BYTES_MAX, SEAL_BYTES, TRAILER_BYTES, len_u64};
 use crate::fs::{File, Fs};
 use crate::group::{Group, Intake, Place, Span};
 use crate::identity::{self, Identity};
 use crate::options::WalOptions;
-use crate::recovery::{Found, SEGMENT_TMP, rewrite};
-use crate::replay::{Recovered, segments};
+use crate::recovery::Found;
+use crate::replay::Recovered;
 use crate::segment::Stop;
 use crate::starts;
 use crate::write::{Sync, Write};
 
 pub(crate) use self::job::Job;
-pub(crate) use self::room::spare_path;
 
 /// The largest write that is taken, in bytes of the log.
 pub const WRITE_BYTES_MAX: u64 = 1 << 30;
@@ -51,35 +54,27 @@ const BUFFER_BYTES_KEPT: usize = 8 << 20;
 /// were asked for in any case.
 const SPANS_PER_READ_MAX: usize = 4096;
 
-const LOCK: &str = "LOCK";
-const LOG_DIR: &str = "wal";
-
-/// The folder of the segments in a data folder.
-pub(crate) fn log_dir(dir: &Path) -> PathBuf {
-    dir.join(LOG_DIR)
-}
-
 /// Whether a new segment says already where the groups stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heading {
+enum Heading {
     Missing,
     Written,
 }
 
 /// The segment that is written.
 #[derive(Debug)]
-pub(crate) struct Active<D> {
-    pub(crate) file: D,
-    pub(crate) path: PathBuf,
-    pub(crate) id: u128,
-    pub(crate) sequence: u64,
+struct Active<D> {
+    file: D,
+    path: PathBuf,
+    id: u128,
+    sequence: u64,
     /// Where the next batch goes, in bytes.
-    pub(crate) end: u64,
+    end: u64,
     /// How much of the file has been written before, so that writing it again
     /// changes no metadata; in bytes.
-    pub(crate) allocated: u64,
-    pub(crate) chain: u32,
-    pub(crate) heading: Heading,
+    allocated: u64,
+    chain: u32,
+    heading: Heading,
 }
 
 /// The log on its disk.

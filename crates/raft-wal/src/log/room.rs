@@ -7,29 +7,24 @@
 //! - Owns: the spares.
 //! - Source: `docs/WAL.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::job::Growth;
 use super::{Heading, Log};
 use crate::error::{Attempt, Failure, Operation};
+use crate::folder::{SPARE_TMP, spare_path};
 use crate::format::{SEAL_BYTES, len_u64, size};
 use crate::fs::{File, Fs};
 
 /// How many files wait to become segments: one for the next segment, one that on
 /// a full disk only votes and compactions may use, and one for a restart.
 pub(super) const SPARES: usize = 3;
-pub(super) const SPARE_TMP: &str = "spare.tmp";
 
 /// Whether there is room for a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Room {
     Made,
     DiskFull,
-}
-
-/// The file of a spare. They are taken from the last one down.
-pub(crate) fn spare_path(dir: &Path, number: usize) -> PathBuf {
-    dir.join(format!("spare.{number}"))
 }
 
 impl<F: Fs> Log<F> {

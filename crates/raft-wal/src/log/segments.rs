@@ -7,13 +7,13 @@
 //! - Source: `docs/WAL.md`.
 
 use super::job::Growth;
-use super::room::{Room, SPARES, spare_path};
+use super::room::{Room, SPARES};
 use super::{Active, Heading, Log};
 use crate::error::{Attempt, Failure, Operation};
+use crate::folder::{segment_name, spare_path};
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, TRAILER_BYTES, size};
 use crate::fs::{File, Fs};
 use crate::group::Group;
-use crate::replay::segment_name;
 
 impl<F: Fs> Log<F> {
     /// Makes a segment of a spare, and seals the active one.

@@ -7,6 +7,7 @@
 //! | file | room |
 //! |---|---|
 //! | `store.rs` | which snapshots there are, and which of them go |
+//! | `folder.rs` | what the files are called |
 //! | `layout.rs` | the bytes around the data |
 //! | `writer.rs` | a snapshot that is made here |
 //! | `part.rs` | a snapshot that arrives, perhaps in several attempts |
@@ -15,6 +16,7 @@
 //! - Owns: the folder `snapshots/<group>`.
 //! - Reads and emits: the data of the state machine, as bytes or as a stream.
 
+mod folder;
 mod layout;
 mod part;
 mod reader;
@@ -26,9 +28,10 @@ use std::path::PathBuf;
 use crate::error::Failure;
 use crate::identity::Identity;
 
+pub use self::folder::StoredSnapshot;
 pub use self::part::SnapshotPart;
 pub use self::reader::SnapshotReader;
-pub use self::store::{LatestSnapshot, SnapshotStore, StoredSnapshot};
+pub use self::store::{LatestSnapshot, SnapshotStore};
 pub use self::writer::SnapshotWriter;
 
 /// How much is written or read at once, in bytes.

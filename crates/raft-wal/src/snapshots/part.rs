@@ -13,8 +13,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use raft_core::{LogIndex, SnapshotMetadata};
 
+use super::folder::{SnapshotFolder, StoredSnapshot};
 use super::layout::{FOOTER_BYTES, encode_footer, header_checksum};
-use super::store::{SnapshotStore, StoredSnapshot};
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Operation};
 use crate::format::len_u64;
@@ -36,7 +36,7 @@ pub(super) fn index_of(name: &str) -> Option<LogIndex> {
 /// A snapshot of which a part has arrived. Dropping it keeps the part.
 #[derive(Debug)]
 pub struct SnapshotPart<F: Fs = OsFs> {
-    store: SnapshotStore<F>,
+    folder: SnapshotFolder<F>,
     metadata: SnapshotMetadata,
     note: Bytes,
     header: Vec<u8>,
@@ -52,13 +52,13 @@ pub struct SnapshotPart<F: Fs = OsFs> {
 
 impl<F: Fs> SnapshotPart<F> {
     pub(super) fn resume(
-        store: &SnapshotStore<F>,
+        folder: &SnapshotFolder<F>,
         metadata: &SnapshotMetadata,
         note: &Bytes,
         data_bytes: u64,
         data_crc32c: u32,
     ) -> Result<Self, SnapshotError> {
-        let header = store.header(metadata, note)?;
+        let header = folder.header(metadata, note)?;
         let id = metadata.id();
         let name = format!(
             "{:016x}-{:016x}.{data_bytes:016x}-{data_crc32c:08x}{SUFFIX}",
@@ -66,16 +66,16 @@ impl<F: Fs> SnapshotPart<F> {
             id.term.get()
         );
         let mut has_part = false;
-        for other in store.names()? {
+        for other in folder.names()? {
             if other == name {
                 has_part = true;
             } else if other.ends_with(SUFFIX) {
-                store.remove_file(&other)?;
+                folder.remove_file(&other)?;
             }
         }
-        let path = store.dir.join(name);
+        let path = folder.path.join(name);
         let part = |file| Self {
-            store: store.clone(),
+            folder: folder.clone(),
             metadata: metadata.clone(),
             note: note.clone(),
             header: header.clone(),
@@ -88,7 +88,7 @@ impl<F: Fs> SnapshotPart<F> {
             path: path.clone(),
         };
         if has_part {
-            let file = store
+            let file = folder
                 .fs
                 .open(&path)
                 .attempt(Operation::Open, &path)
@@ -98,7 +98,7 @@ impl<F: Fs> SnapshotPart<F> {
                 return Ok(part);
             }
         }
-        let file = store
+        let file = folder
             .fs
             .create(&path)
             .attempt(Operation::Create, &path)
@@ -173,7 +173,7 @@ impl<F: Fs> SnapshotPart<F> {
         {
             if failure.is_disk_full() {
                 // Half a snapshot must not keep the log from its room.
-                let _ = self.store.fs.remove(&self.path);
+                let _ = self.folder.fs.remove(&self.path);
             }
             return Err(disk(failure));
         }
@@ -190,7 +190,7 @@ impl<F: Fs> SnapshotPart<F> {
     }
 
     /// Checks the whole, makes it durable and gives it its name. Older snapshots
-    /// stay until [`SnapshotStore::prune`].
+    /// stay until [`SnapshotStore::prune`](super::SnapshotStore::prune).
     ///
     /// # Errors
     /// - [`SnapshotError::Damaged`] if the data is not what it was to be. Nothing
@@ -199,7 +199,7 @@ impl<F: Fs> SnapshotPart<F> {
     ///   it will be after a crash.
     pub fn finish(self) -> Result<StoredSnapshot, SnapshotError> {
         if (self.data_bytes, self.crc32c) != (self.data_bytes_expected, self.crc32c_expected) {
-            let _ = self.store.fs.remove(&self.path);
+            let _ = self.folder.fs.remove(&self.path);
             return Err(self.damaged("what arrived does not match its checksum"));
         }
         let footer = encode_footer(header_checksum(&self.header), self.data_bytes, self.crc32c);
@@ -207,9 +207,9 @@ impl<F: Fs> SnapshotPart<F> {
             .write_all_at(&footer, len_u64(self.header.len()) + self.data_bytes)
             .attempt(Operation::Write, &self.path)
             .map_err(disk)?;
-        let path = self.store.file(self.metadata.id());
-        self.store.publish(&self.file, &self.path, &path)?;
-        self.store.sync_dir()?;
+        let path = self.folder.file(self.metadata.id());
+        self.folder.publish(&self.file, &self.path, &path)?;
+        self.folder.sync_dir()?;
         Ok(StoredSnapshot {
             metadata: self.metadata,
             note: self.note,

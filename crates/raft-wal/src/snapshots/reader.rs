@@ -8,11 +8,11 @@
 use std::io::{self, Read};
 use std::path::PathBuf;
 
+use super::folder::StoredSnapshot;
 use super::layout::{
     FOOTER_BYTES, HEADER_BYTES_MAX, MAGIC, decode_header, encode_footer, header_checksum,
     is_supported, verified,
 };
-use super::store::StoredSnapshot;
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Operation};
 use crate::format::{Reader, len_u64};

@@ -4,26 +4,24 @@
 //! needed any more. What may go is said by whoever owns the log: a snapshot that
 //! the log refers to is never removed here.
 //!
-//! - Owns: the folder `snapshots/<group>`.
+//! - Owns: how many are kept.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use raft_core::{EntryId, LogIndex, Snapshot, SnapshotMetadata, Term};
+use raft_core::{EntryId, LogIndex, Snapshot, SnapshotMetadata};
 
-use super::layout::{HEADER_BYTES_MAX, NOTE_BYTES_MAX, encode_header};
+use super::folder::{SnapshotFolder, StoredSnapshot};
 use super::part::{self, SnapshotPart};
 use super::reader::SnapshotReader;
 use super::writer::SnapshotWriter;
 use super::{SnapshotError, disk};
 use crate::error::{Attempt, Operation};
-use crate::format::len_u64;
-use crate::fs::{File, Fs, OsFs};
+use crate::fs::{Fs, OsFs};
 use crate::identity::Identity;
 
 const TMP_SUFFIX: &str = ".tmp";
-const SUFFIX: &str = ".snap";
 
 /// The snapshots of one group of one node.
 ///
@@ -31,26 +29,8 @@ const SUFFIX: &str = ".snap";
 /// folder open. Methods block on the disk.
 #[derive(Clone, Debug)]
 pub struct SnapshotStore<F: Fs = OsFs> {
-    pub(super) fs: F,
-    pub(super) dir: PathBuf,
-    pub(super) identity: Identity,
-    pub(super) group: u64,
+    folder: SnapshotFolder<F>,
     keep: usize,
-}
-
-/// A snapshot that has a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredSnapshot {
-    /// Where it stands, and the configuration there.
-    pub metadata: SnapshotMetadata,
-    /// What its owner wanted to be known of it before its data is read.
-    pub note: Bytes,
-    /// The length of its data, in bytes.
-    pub data_bytes: u64,
-    /// The CRC-32C of its data.
-    pub data_crc32c: u32,
-    /// Its file.
-    pub file: PathBuf,
 }
 
 /// The newest snapshot that can be read.
@@ -92,49 +72,23 @@ impl<F: Fs> SnapshotStore<F> {
         group: u64,
         keep: usize,
     ) -> Result<Self, SnapshotError> {
-        let dir = dir.as_ref().join("snapshots").join(format!("{group:016x}"));
-        fs.create_dir_all(&dir)
-            .attempt(Operation::Create, &dir)
-            .map_err(disk)?;
         let store = Self {
-            fs,
-            dir,
-            identity,
-            group,
+            folder: SnapshotFolder::open(fs, dir.as_ref(), identity, group)?,
             keep: keep.max(1),
         };
         let newest = store.ids()?.first().map_or(LogIndex::ZERO, |id| id.index);
-        for name in store.names()? {
+        for name in store.folder.names()? {
             let is_outdated = part::index_of(&name).is_some_and(|index| index <= newest);
             if name.ends_with(TMP_SUFFIX) || is_outdated {
-                store.remove_file(&name)?;
+                store.folder.remove_file(&name)?;
             }
         }
         Ok(store)
     }
 
-    pub(super) fn names(&self) -> Result<Vec<String>, SnapshotError> {
-        self.fs
-            .list(&self.dir)
-            .attempt(Operation::List, &self.dir)
-            .map_err(disk)
-    }
-
-    pub(super) fn remove_file(&self, name: &str) -> Result<(), SnapshotError> {
-        let path = self.dir.join(name);
-        self.fs
-            .remove(&path)
-            .attempt(Operation::Remove, &path)
-            .map_err(disk)
-    }
-
     /// Where a snapshot's file is, or would be.
     pub fn file(&self, id: EntryId) -> PathBuf {
-        self.dir.join(format!(
-            "{:016x}-{:016x}{SUFFIX}",
-            id.index.get(),
-            id.term.get()
-        ))
+        self.folder.file(id)
     }
 
     /// Which snapshots have a file, newest first. They may be damaged.
@@ -142,15 +96,10 @@ impl<F: Fs> SnapshotStore<F> {
     /// # Errors
     /// The disk failed.
     pub fn ids(&self) -> Result<Vec<EntryId>, SnapshotError> {
-        let mut ids: Vec<_> = self
-            .names()?
+        let names = self.folder.names()?;
+        let mut ids: Vec<_> = names
             .iter()
-            .filter_map(|name| {
-                let (index, term) = name.strip_suffix(SUFFIX)?.split_once('-')?;
-                let index = LogIndex::new(u64::from_str_radix(index, 16).ok()?);
-                let term = Term::new(u64::from_str_radix(term, 16).ok()?);
-                Some(EntryId::new(term, index))
-            })
+            .filter_map(|name| SnapshotFolder::<F>::id_of(name))
             .collect();
         ids.sort_unstable_by_key(|id| std::cmp::Reverse((id.index, id.term)));
         Ok(ids)
@@ -183,7 +132,7 @@ impl<F: Fs> SnapshotStore<F> {
         metadata: &SnapshotMetadata,
         note: &Bytes,
     ) -> Result<SnapshotWriter<F>, SnapshotError> {
-        SnapshotWriter::begin(self, metadata, note)
+        SnapshotWriter::begin(&self.folder, metadata, note)
     }
 
     /// Begins to take in a snapshot from elsewhere, or goes on where an earlier
@@ -199,22 +148,7 @@ impl<F: Fs> SnapshotStore<F> {
         data_bytes: u64,
         data_crc32c: u32,
     ) -> Result<SnapshotPart<F>, SnapshotError> {
-        SnapshotPart::resume(self, metadata, note, data_bytes, data_crc32c)
-    }
-
-    /// The header of a file that can be read again.
-    pub(super) fn header(
-        &self,
-        metadata: &SnapshotMetadata,
-        note: &Bytes,
-    ) -> Result<Vec<u8>, SnapshotError> {
-        let header = encode_header(self.identity, self.group, metadata, note);
-        if note.len() > NOTE_BYTES_MAX || len_u64(header.len()) > HEADER_BYTES_MAX {
-            return Err(SnapshotError::HeaderTooLong {
-                bytes: len_u64(header.len()),
-            });
-        }
-        Ok(header)
+        SnapshotPart::resume(&self.folder, metadata, note, data_bytes, data_crc32c)
     }
 
     /// Reads a snapshot whole, and its data into memory.
@@ -255,11 +189,12 @@ impl<F: Fs> SnapshotStore<F> {
     pub fn open_data(&self, id: EntryId) -> Result<SnapshotReader<F::File>, SnapshotError> {
         let path = self.file(id);
         let file = self
+            .folder
             .fs
             .open_read_only(&path)
             .attempt(Operation::Open, &path)
             .map_err(disk)?;
-        let reader = SnapshotReader::check(file, path, self.identity, self.group)?;
+        let reader = SnapshotReader::check(file, path, self.folder.identity, self.folder.group)?;
         if reader.stored().metadata.id() != id {
             return Err(reader.damaged("it is not the snapshot that its name says"));
         }
@@ -306,7 +241,7 @@ impl<F: Fs> SnapshotStore<F> {
                 kept += 1;
             }
         }
-        self.sync_dir()
+        self.folder.sync_dir()
     }
 
     /// Removes snapshots behind `installed`, the one that the log refers to:
@@ -331,43 +266,23 @@ impl<F: Fs> SnapshotStore<F> {
     /// The disk failed.
     pub fn remove(&self, id: EntryId) -> Result<(), SnapshotError> {
         let path = self.file(id);
-        self.fs
+        self.folder
+            .fs
             .remove(&path)
             .attempt(Operation::Remove, &path)
-            .map_err(disk)
-    }
-
-    /// Makes a file durable and gives it its name; whoever calls this syncs the
-    /// folder.
-    pub(super) fn publish(
-        &self,
-        file: &F::File,
-        from: &Path,
-        to: &Path,
-    ) -> Result<(), SnapshotError> {
-        file.sync_data()
-            .attempt(Operation::Sync, from)
-            .map_err(disk)?;
-        self.fs
-            .rename(from, to)
-            .attempt(Operation::Rename, to)
             .map_err(disk)
     }
 
     /// Whether header and footer are good; that is enough to keep a file.
     fn has_good_ends(&self, id: EntryId) -> bool {
         let path = self.file(id);
-        self.fs
+        self.folder
+            .fs
             .open_read_only(&path)
             .ok()
-            .and_then(|file| SnapshotReader::check(file, path, self.identity, self.group).ok())
+            .and_then(|file| {
+                SnapshotReader::check(file, path, self.folder.identity, self.folder.group).ok()
+            })
             .is_some_and(|reader| reader.stored().metadata.id() == id)
-    }
-
-    pub(super) fn sync_dir(&self) -> Result<(), SnapshotError> {
-        self.fs
-            .sync_dir(&self.dir)
-            .attempt(Operation::Sync, &self.dir)
-            .map_err(disk)
     }
 }

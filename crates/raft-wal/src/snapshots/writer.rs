@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use raft_core::SnapshotMetadata;
 
+use super::folder::{SnapshotFolder, StoredSnapshot};
 use super::layout::{encode_footer, header_checksum};
-use super::store::{SnapshotStore, StoredSnapshot};
 use super::{CHUNK_BYTES, SnapshotError, disk};
 use crate::error::{Attempt, Failure, Operation};
 use crate::format::len_u64;
@@ -22,7 +22,7 @@ use crate::fs::{File, Fs, OsFs};
 /// [`finish`](Self::finish) leaves nothing behind.
 #[derive(Debug)]
 pub struct SnapshotWriter<F: Fs = OsFs> {
-    store: SnapshotStore<F>,
+    folder: SnapshotFolder<F>,
     metadata: SnapshotMetadata,
     note: Bytes,
     header: Vec<u8>,
@@ -39,20 +39,20 @@ pub struct SnapshotWriter<F: Fs = OsFs> {
 
 impl<F: Fs> SnapshotWriter<F> {
     pub(super) fn begin(
-        store: &SnapshotStore<F>,
+        folder: &SnapshotFolder<F>,
         metadata: &SnapshotMetadata,
         note: &Bytes,
     ) -> Result<Self, SnapshotError> {
-        let header = store.header(metadata, note)?;
-        let path = store.file(metadata.id());
+        let header = folder.header(metadata, note)?;
+        let path = folder.file(metadata.id());
         let tmp = path.with_extension("snap.tmp");
-        let file = store
+        let file = folder
             .fs
             .create(&tmp)
             .attempt(Operation::Create, &tmp)
             .map_err(disk)?;
         Ok(Self {
-            store: store.clone(),
+            folder: folder.clone(),
             metadata: metadata.clone(),
             note: note.clone(),
             buffer: header.clone(),
@@ -89,7 +89,7 @@ impl<F: Fs> SnapshotWriter<F> {
     }
 
     /// Makes the snapshot durable and gives it its name. Older ones stay until
-    /// [`SnapshotStore::prune`].
+    /// [`SnapshotStore::prune`](super::SnapshotStore::prune).
     ///
     /// # Errors
     /// The disk failed; the snapshot is not there, or it is not known whether
@@ -103,10 +103,10 @@ impl<F: Fs> SnapshotWriter<F> {
         self.buffer.extend_from_slice(&footer);
         self.flush_buffer().map_err(disk)?;
         if let Some(file) = &self.file {
-            self.store.publish(file, &self.tmp, &self.path)?;
+            self.folder.publish(file, &self.tmp, &self.path)?;
         }
         self.file = None;
-        self.store.sync_dir()?;
+        self.folder.sync_dir()?;
         Ok(StoredSnapshot {
             metadata: self.metadata.clone(),
             note: self.note.clone(),
@@ -132,7 +132,7 @@ impl<F: Fs> Drop for SnapshotWriter<F> {
     fn drop(&mut self) {
         if self.file.take().is_some() {
             // If this fails, the next start removes it.
-            let _ = self.store.fs.remove(&self.tmp);
+            let _ = self.folder.fs.remove(&self.tmp);
         }
     }
 }

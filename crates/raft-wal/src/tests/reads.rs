@@ -8,9 +8,9 @@ use raft_core::{Entries, Entry, EntryId, LogIndex, SnapshotMetadata, Term};
 use super::model::{Draw, Model};
 use super::{DIR, open, open_model, open_with, run, small};
 use crate::error::{Damage, ReadError};
-use crate::log::{Job, Log, log_dir};
+use crate::folder::{log_dir, segment_name};
+use crate::log::{Job, Log};
 use crate::read::{ReadJob, read};
-use crate::replay::segment_name;
 use crate::sim::{SimDisk, Survivors};
 use crate::write::{Sync, Write};
 
