@@ -301,8 +301,9 @@ impl Raft {
     /// `to` was not elected within an election timeout, or cannot be.
     ///
     /// # Cancel safety
-    /// Dropped before the replica has taken it, nothing happens; later, the
-    /// transfer goes on.
+    /// Dropped before the replica has taken it, which it does in its next turn,
+    /// nothing happens; later, the transfer goes on.
+    /// [`ReplicaStatus::transferee`] shows that.
     pub async fn transfer_leadership(&self, to: NodeId) -> Result<(), TransferError> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Transfer { to, reply }).await?;

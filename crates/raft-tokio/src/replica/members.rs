@@ -52,8 +52,9 @@ impl Raft {
     /// The change is refused or impossible, or its outcome is unknown.
     ///
     /// # Cancel safety
-    /// Dropped before the replica has taken it, nothing happens; later, the
-    /// change is made all the same.
+    /// Dropped before the replica has taken it, which it does in its next turn,
+    /// nothing happens; later, the change is made all the same, to its end: a
+    /// joint configuration is left. [`ReplicaStatus::conf_state`] shows which.
     pub async fn change_membership(
         &self,
         change: ConfChange,
@@ -140,7 +141,9 @@ impl Raft {
     /// [`change_membership`](Self::change_membership).
     ///
     /// # Cancel safety
-    /// As for [`change_membership`](Self::change_membership).
+    /// Dropped while the learner catches up, nothing happens: it stays a learner,
+    /// and goes on catching up. Dropped later, as for
+    /// [`change_membership`](Self::change_membership).
     pub async fn promote(&self, id: NodeId) -> Result<ConfState, ChangeMembershipError> {
         self.await_caught_up(id).await?;
         self.reach(MembershipGoal::Promote { id }).await
@@ -182,7 +185,10 @@ impl Raft {
     /// As for [`promote`](Self::promote) and [`remove`](Self::remove).
     ///
     /// # Cancel safety
-    /// As for [`change_membership`](Self::change_membership).
+    /// Dropped while `new` catches up, nothing happens: `old` votes and `new` is a
+    /// learner. Dropped later, as for
+    /// [`change_membership`](Self::change_membership): both changes are made, or
+    /// none.
     pub async fn replace(
         &self,
         old: NodeId,
@@ -213,8 +219,11 @@ impl Raft {
     /// As for [`promote`](Self::promote). New learners then stay.
     ///
     /// # Cancel safety
-    /// As for [`change_membership`](Self::change_membership), for each of its
-    /// two steps.
+    /// Two steps, and each is made wholly or not at all, as for
+    /// [`change_membership`](Self::change_membership). Dropped between them, while
+    /// the new ones catch up, the votes are as they were and the new ones are
+    /// learners: [`ReplicaStatus::conf_state`] shows them. Call it again to go on,
+    /// or [`remove`](Self::remove) them.
     pub async fn set_members(
         &self,
         voters: &[NodeId],

@@ -38,7 +38,7 @@ pub(super) enum MembershipGoal {
     Remove { id: NodeId },
     /// A learner votes in the place of a voter that leaves, in one step.
     Replace { old: NodeId, new: NodeId },
-    /// These vote, those listen, everybody else leaves.
+    /// These vote, who are members already, those listen, everybody else leaves.
     Set {
         voters: Vec<NodeId>,
         learners: Vec<NodeId>,
@@ -124,6 +124,10 @@ fn plan_set(
     }
     let mut changes = Vec::new();
     for id in voters {
+        // Only whoever has the log gets a vote, and only members get the log.
+        if !now.contains(*id) {
+            return Err(ChangeMembershipError::NotMember { id: *id });
+        }
         if !now.voters().contains(*id) {
             changes.push(ConfChangeSingle::new(ConfChangeType::AddNode, *id));
         }
@@ -293,6 +297,14 @@ mod tests {
                 ChangeMembershipError::VoterAndLearner { id: id(2) },
             ),
             (
+                // Somebody removed the learner while it caught up.
+                MembershipGoal::Set {
+                    voters: ids(&[3, 4, 9]),
+                    learners: Vec::new(),
+                },
+                ChangeMembershipError::NotMember { id: id(9) },
+            ),
+            (
                 MembershipGoal::Set {
                     voters: Vec::new(),
                     learners: ids(&[2]),
@@ -317,10 +329,10 @@ mod tests {
         assert_eq!(replaced.voters, ids(&[2, 3, 4]));
         assert_eq!(replaced.learners, ids(&[]));
         let set = after(MembershipGoal::Set {
-            voters: ids(&[3, 4, 5]),
-            learners: ids(&[1]),
+            voters: ids(&[3, 4]),
+            learners: ids(&[1, 5]),
         });
-        assert_eq!((set.voters, set.learners), (ids(&[3, 4, 5]), ids(&[1])));
+        assert_eq!((set.voters, set.learners), (ids(&[3, 4]), ids(&[1, 5])));
         let same = MembershipGoal::Set {
             voters: ids(&[3, 2, 1]),
             learners: ids(&[4]),

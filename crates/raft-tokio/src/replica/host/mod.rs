@@ -261,6 +261,9 @@ impl Host for ReplicaHost {
         // Whether a change is pending is a question of what was applied.
         self.take_reports(node);
         match command {
+            // Whoever gave up while it waited does not want it any more.
+            Command::ChangeMembership { reply, .. } if reply.is_closed() => {}
+            Command::Transfer { reply, .. } if reply.is_closed() => {}
             Command::ChangeMembership { goal, reply } => {
                 self.change_membership(node, goal, reply);
             }
