@@ -2,6 +2,7 @@
 //!
 //! - Owns: the number of the latest command.
 
+use std::future::Future;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -103,12 +104,17 @@ impl SessionClient {
     /// makes sure that this one is not applied after that.
     ///
     /// # Cancel safety
-    /// Dropped while it waits, the command may be applied, as for any outcome
-    /// that is unknown.
-    pub async fn propose(&mut self, command: impl Into<Bytes>) -> Result<Applied, SessionError> {
-        // First, so that a command that was given up never shares its number.
+    /// Dropped before it was polled, the command is not applied unless
+    /// [`retry`](Self::retry) proposes it; dropped later, it may be, as for any
+    /// outcome that is unknown. It has its number as soon as this is called, so in
+    /// either case `retry` goes on with this command, and no later one shares its
+    /// number.
+    pub fn propose(
+        &mut self,
+        command: impl Into<Bytes>,
+    ) -> impl Future<Output = Result<Applied, SessionError>> {
         self.sequence += 1;
-        self.attempt(command.into()).await
+        self.attempt(command.into())
     }
 
     /// Proposes the latest command again, with its number. It has to be the same

@@ -3,6 +3,7 @@
 
 mod cancellation;
 mod dropped_changes;
+mod dropped_sessions;
 mod ending;
 mod membership;
 mod outcomes;
