@@ -179,3 +179,76 @@ async fn a_snapshot_that_is_not_the_one_announced_is_not_sent() {
     let missing = one.exchange.outgoing(&snapshot).await;
     assert!(matches!(missing, Err(SnapshotStorageError::Missing)));
 }
+
+/// Drops a call at its first, second, ... await. Whether it was done before.
+async fn is_done_before_await(awaits: usize, call: impl Future) -> bool {
+    let mut call = std::pin::pin!(call);
+    for _ in 0..awaits {
+        let polled = std::future::poll_fn(|context| {
+            std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
+        });
+        if polled.await {
+            return true;
+        }
+        // Until what it waits for is there, or as good as.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    false
+}
+
+#[tokio::test]
+async fn a_copy_that_is_dropped_anywhere_is_gone_on_with_and_leaves_nothing() {
+    let mut awaits = 0;
+    loop {
+        let (one, mut two) = (End::new(), End::new());
+        let snapshot = one.build(5, "state");
+        let copy = async {
+            let received = one.exchange.copy(&snapshot, &two.exchange).await;
+            drop(received.expect("nothing is in its way"));
+        };
+        let is_done = is_done_before_await(awaits, copy).await;
+        // What was stored is removed, since no message speaks of it.
+        let gone = async {
+            while two.has(&snapshot) || two.exchange.has_arrived(snapshot.metadata.id()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let patience = std::time::Duration::from_secs(30);
+        tokio::time::timeout(patience, gone)
+            .await
+            .expect("it is removed");
+        two.take(&one, &snapshot).await;
+        two.settle(&snapshot, Fate::Installed);
+        assert!(two.has(&snapshot));
+        if is_done {
+            break;
+        }
+        awaits += 1;
+    }
+    assert!(
+        awaits >= 4,
+        "it opens, begins, reads, stores and ends: {awaits}"
+    );
+}
+
+#[tokio::test]
+async fn a_message_that_is_dropped_while_the_inbox_is_full_takes_its_snapshot_along() {
+    let (one, mut two) = (End::new(), End::new());
+    let snapshot = one.build(5, "state");
+    while two.inbox.try_deliver(Inbound::Unreachable(node_id(1))) {}
+    let received = one.exchange.copy(&snapshot, &two.exchange).await.unwrap();
+    let message = Message {
+        to: node_id(2),
+        from: node_id(1),
+        term: Term::new(2),
+        body: Body::Snapshot(Box::new(snapshot.clone())),
+    };
+    assert!(!is_done_before_await(1, received.deliver(&two.inbox, message)).await);
+    while two.has(&snapshot) {
+        tokio::task::yield_now().await;
+    }
+    while !two.inbound.is_empty() {
+        let inbound = two.inbound.recv().await;
+        assert!(matches!(inbound, Some(Inbound::Unreachable(_))));
+    }
+}

@@ -87,13 +87,13 @@ impl Scene {
         })
     }
 
-    fn members_before(&self) -> (Vec<NodeId>, Vec<NodeId>) {
+    fn members_before() -> (Vec<NodeId>, Vec<NodeId>) {
         ([1, 2, 3].map(node_id).to_vec(), vec![node_id(4)])
     }
 
     /// Who votes and who listens when the change was made.
     fn members_after(&self, change: Change) -> (Vec<NodeId>, Vec<NodeId>) {
-        let (mut voters, mut learners) = self.members_before();
+        let (mut voters, mut learners) = Self::members_before();
         match change {
             Add | AddByHand => learners.push(node_id(5)),
             Move => {}
@@ -149,17 +149,17 @@ async fn a_change_whose_caller_is_gone_is_made_wholly_or_not_at_all() {
                     assert_eq!(seen, after, "{name}");
                     break;
                 }
-                let mut possible = vec![scene.members_before(), after.clone()];
+                let mut possible = vec![Scene::members_before(), after.clone()];
                 if let Set = change {
                     // As its documentation says: the new one listens.
-                    let (voters, mut learners) = scene.members_before();
+                    let (voters, mut learners) = Scene::members_before();
                     learners.push(node_id(5));
                     possible.push((voters, learners));
                 }
                 assert!(possible.contains(&seen), "{name}: {seen:?}");
                 if awaits <= 1 && when == Dropped::Waiting {
                     // The loop has had no turn.
-                    assert_eq!(seen, scene.members_before(), "{name}");
+                    assert_eq!(seen, Scene::members_before(), "{name}");
                 }
                 // Nothing of it is in the way of another attempt.
                 match timeout(PATIENCE, scene.call(change)).await.expect(&name) {
@@ -225,7 +225,7 @@ async fn a_change_that_is_dropped_while_it_waits_for_room_is_not_made() {
     let to = leader.transfer_leadership(scene.leaving);
     assert!(drop_at_await(1, Dropped::Waiting, to).await.is_none());
     assert!(futures::poll!(Box::pin(leader.campaign())).is_pending());
-    assert_eq!(scene.members().await, scene.members_before());
+    assert_eq!(scene.members().await, Scene::members_before());
     assert!(leader.status().is_leader());
     leader.campaign().await.unwrap();
 }

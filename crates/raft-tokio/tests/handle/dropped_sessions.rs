@@ -24,7 +24,7 @@ async fn cluster() -> Cluster<Sessions<Journal>> {
 
 /// A leader that nobody hears for longer than a proposal waits, so that calls on
 /// it try again, and are done in the end.
-async fn cut_off_for_a_while(cluster: &Cluster<Sessions<Journal>>, leader: &Raft) {
+fn cut_off_for_a_while(cluster: &Cluster<Sessions<Journal>>, leader: &Raft) {
     cluster.network().isolate(leader.id());
     let network = cluster.network().clone();
     tokio::spawn(async move {
@@ -52,7 +52,7 @@ async fn a_command_of_a_session_whose_caller_is_gone_is_applied_once_or_never() 
                 let opened = SessionClient::open(leader.clone(), RETRY_TIMEOUT).await;
                 let mut client = opened.unwrap();
                 client.propose("before").await.unwrap();
-                cut_off_for_a_while(&cluster, &leader).await;
+                cut_off_for_a_while(&cluster, &leader);
                 let call = drop_at_await(awaits, when, client.propose("dropped"));
                 let outcome = timeout(PATIENCE, call).await.expect("it is woken or ends");
                 let is_done = outcome.is_some();
@@ -92,7 +92,7 @@ async fn a_session_whose_opening_or_closing_is_dropped_is_in_nobodys_way() {
         loop {
             let cluster = cluster().await;
             let leader = cluster.leader().await;
-            cut_off_for_a_while(&cluster, &leader).await;
+            cut_off_for_a_while(&cluster, &leader);
             let call = SessionClient::open(leader.clone(), RETRY_TIMEOUT);
             let call = drop_at_await(awaits, when, call);
             let opened = timeout(PATIENCE, call).await.expect("it is woken or ends");
@@ -102,7 +102,7 @@ async fn a_session_whose_opening_or_closing_is_dropped_is_in_nobodys_way() {
             client.propose("a").await.unwrap();
             let (session, sequence) = (client.session(), client.sequence());
             let leader = cluster.leader().await;
-            cut_off_for_a_while(&cluster, &leader).await;
+            cut_off_for_a_while(&cluster, &leader);
             let call = drop_at_await(awaits, when, client.close());
             let closed = timeout(PATIENCE, call).await.expect("it is woken or ends");
             sleep(Duration::from_secs(10)).await;
@@ -132,7 +132,7 @@ async fn a_command_of_a_pipeline_that_is_dropped_holds_up_nobody_and_never_comes
         loop {
             let cluster = cluster().await;
             let leader = cluster.leader().await;
-            cut_off_for_a_while(&cluster, &leader).await;
+            cut_off_for_a_while(&cluster, &leader);
             let pipeline = SessionPipeline::new(leader.clone(), RETRY_TIMEOUT);
             let begun = |name: &str| pipeline.propose(BytesMut::from(name));
             let (first, dropped, last) = (begun("first"), begun("dropped"), begun("last"));

@@ -12,12 +12,13 @@ mod reads;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use raft_tokio::{Raft, Waiting};
+use support::dropped::{Dropped, drop_at_await};
 
 /// Polls a future so often, letting everybody else work in between, and drops
 /// it.
@@ -30,36 +31,6 @@ async fn poll_then_drop<F: Future>(polls: usize, future: F) -> Option<F::Output>
         tokio::task::yield_now().await;
     }
     None
-}
-
-/// When a call is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Dropped {
-    /// As soon as it waits.
-    Waiting,
-    /// When what it waited for is there, before it looks.
-    Woken,
-}
-
-/// Drops a call at its first, second, ... await. Its outcome, if it has one
-/// before.
-async fn drop_at_await<F: Future>(awaits: usize, when: Dropped, call: F) -> Option<F::Output> {
-    let mut call = pin!(call);
-    let mut waited = 0;
-    poll_fn(move |context| {
-        if waited == awaits {
-            return Poll::Ready(None);
-        }
-        if let Poll::Ready(output) = call.as_mut().poll(context) {
-            return Poll::Ready(Some(output));
-        }
-        waited += 1;
-        if waited == awaits && when == Dropped::Waiting {
-            return Poll::Ready(None);
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 async fn applied_commands(raft: &Raft) -> Vec<String> {
