@@ -18,8 +18,9 @@ use tracing::{debug, info, warn};
 use super::handshake::{Door, GreetError, Guest, greet};
 use super::plausible::is_plausible;
 use super::seldom::Seldom;
+use super::snapshot_receive::{self, Destination};
 use super::stream::{FrameReader, StreamError};
-use super::{GROUP, Scope, TcpTransportConfig, is_snapshot, snapshot_receive};
+use super::{GROUP, Scope, TcpTransportConfig, is_snapshot};
 use crate::snapshot::SnapshotExchange;
 use crate::transport::{Inbound, Inbox, Packet};
 
@@ -90,7 +91,12 @@ impl Incoming {
                     self.receive(peer, connection.reader).await
                 }
                 ConnectionPurpose::Snapshot => {
-                    snapshot_receive::receive(self, peer, connection).await
+                    let to = Destination {
+                        config: &self.config,
+                        inbox: &self.inbox,
+                        snapshots: &self.snapshots,
+                    };
+                    snapshot_receive::receive(to, peer, connection).await
                 }
                 _ => Err(StreamError::Unexpected),
             }

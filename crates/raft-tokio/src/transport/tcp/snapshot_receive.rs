@@ -14,14 +14,15 @@ use tokio::time::{Instant, interval_at, timeout};
 use tracing::warn;
 
 use super::handshake::Connection;
-use super::incoming::Incoming;
 use super::plausible::is_plausible;
 use super::stream::StreamError;
 use super::{GROUP, TcpTransportConfig};
 use crate::address_book::AddressBook;
 use crate::snapshot::{
-    IncomingError, IncomingSnapshot, ReceivedSnapshot, SnapshotManifest, SnapshotStorageError,
+    IncomingError, IncomingSnapshot, ReceivedSnapshot, SnapshotExchange, SnapshotManifest,
+    SnapshotStorageError,
 };
+use crate::transport::Inbox;
 
 /// Why a snapshot is not there.
 enum Failure {
@@ -37,22 +38,30 @@ impl From<StreamError> for Failure {
     }
 }
 
+/// Where the snapshots of a connection go.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    pub(super) config: &'a TcpTransportConfig,
+    pub(super) inbox: &'a Inbox,
+    pub(super) snapshots: &'a SnapshotExchange,
+}
+
 /// Takes in the snapshots that come over one connection.
 pub(super) async fn receive(
-    incoming: &Incoming,
+    to: Destination<'_>,
     peer: NodeId,
     mut connection: Connection,
 ) -> Result<(), StreamError> {
-    let config = &incoming.config;
+    let config = to.config;
     connection.writer.set_stall_timeout(config.snapshot_timeout);
     while let Some(frame) = connection.reader.next().await? {
         let Frame::SnapshotHeader(header) = frame else {
             return Err(StreamError::Unexpected);
         };
         let message = announced(config, peer, &header)?;
-        let refusal = match take_in(incoming, &mut connection, &header, &message).await {
+        let refusal = match take_in(to, &mut connection, &header, &message).await {
             Ok(received) => {
-                if !received.deliver(&incoming.inbox, message).await {
+                if !received.deliver(to.inbox, message).await {
                     return Err(StreamError::Closed);
                 }
                 let reply = Frame::SnapshotReply(SnapshotReply::Received);
@@ -99,12 +108,12 @@ fn announced(
 
 /// Takes the data in, or finds out why it cannot be had.
 async fn take_in(
-    incoming: &Incoming,
+    to: Destination<'_>,
     connection: &mut Connection,
     header: &SnapshotHeader,
     message: &Message,
 ) -> Result<ReceivedSnapshot, Failure> {
-    let config = &incoming.config;
+    let config = to.config;
     let Body::Snapshot(snapshot) = &message.body else {
         return Err(StreamError::Unexpected.into());
     };
@@ -112,7 +121,7 @@ async fn take_in(
         let bytes_max = config.snapshot_bytes_max;
         return Err(Failure::Refused(SnapshotRefusal::TooLarge { bytes_max }));
     }
-    let begin = incoming.snapshots.incoming(snapshot);
+    let begin = to.snapshots.incoming(snapshot);
     let mut data = match while_working(config, connection, begin).await? {
         Ok(data) => data,
         Err(IncomingError::Busy) => return Err(Failure::Refused(SnapshotRefusal::Busy)),
