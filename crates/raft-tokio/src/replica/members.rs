@@ -150,7 +150,10 @@ impl Raft {
     }
 
     /// Removes a server. Only on the leader, which may remove itself: it then
-    /// stops leading.
+    /// stops leading. One of two voters should hand leadership over before
+    /// ([`transfer_leadership`](Self::transfer_leadership)): if the other one does not
+    /// hear that the removal is committed, it still needs the vote of the removed
+    /// server, which does not vote for a shorter log than its own.
     ///
     /// ```no_run
     /// # async fn example(raft: raft_tokio::Raft, three: raft_tokio::NodeId) -> Result<(), raft_tokio::ChangeMembershipError> {
