@@ -6,6 +6,7 @@
 //! ```
 
 use std::collections::HashMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use raft_tokio::{
     StateMachine,
 };
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 /// Packets that may wait for one replica. What does not fit is dropped, which
 /// Raft makes up for.
@@ -40,6 +42,8 @@ struct ChannelTransport {
     /// `None` once it is served.
     incoming: Option<mpsc::Receiver<Packet>>,
     ends: Option<Ends>,
+    /// Everything that runs for this replica.
+    tasks: JoinSet<()>,
 }
 
 /// A transport for each of these, connected to the others.
@@ -58,6 +62,7 @@ fn connect(ids: &[NodeId]) -> Vec<ChannelTransport> {
         doors: doors.clone(),
         incoming: Some(incoming),
         ends: None,
+        tasks: JoinSet::new(),
     };
     ends.into_iter().map(transport).collect()
 }
@@ -85,7 +90,7 @@ impl Transport for ChannelTransport {
         let Some(mut incoming) = self.incoming.take() else {
             return;
         };
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             while let Some(packet) = incoming.recv().await {
                 // Waits for room, which holds up whoever sends to this replica.
                 if !inbox.deliver(Inbound::Packet(packet)).await {
@@ -102,7 +107,8 @@ impl Transport for ChannelTransport {
                 let door = self.doors.lock().ok();
                 let door = door.and_then(|doors| doors.get(&to).cloned());
                 let ends = ends.clone();
-                tokio::spawn(async move {
+                while self.tasks.try_join_next().is_some() {}
+                self.tasks.spawn(async move {
                     let outcome = if carry(&ends, door, message).await {
                         SnapshotOutcome::Arrived
                     } else {
@@ -129,6 +135,12 @@ impl Transport for ChannelTransport {
         if let Ok(mut doors) = self.doors.lock() {
             doors.remove(&self.id);
         }
+        self.tasks.abort_all();
+    }
+
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let mut tasks = std::mem::take(&mut self.tasks);
+        Box::pin(async move { while tasks.join_next().await.is_some() {} })
     }
 }
 

@@ -124,13 +124,18 @@ pub(crate) trait Host: Sized + Send + 'static {
     /// The loop ends.
     fn settle(&mut self, node: &mut RawNode<Self::Storage>) -> Result<(), Halted>;
 
-    /// The loop has ended; nothing comes any more. What is returned may block,
-    /// and runs before anybody hears that the node has stopped.
+    /// The loop has ended; nothing comes any more.
     fn on_stop(self, node: &mut RawNode<Self::Storage>) -> Option<Cleanup>;
 }
 
-/// The last work of a host, on a thread for blocking work.
-pub(crate) type Cleanup = Box<dyn FnOnce() + Send>;
+/// The last of a host. Only when it is done anybody hears that the node has
+/// stopped.
+pub(crate) struct Cleanup {
+    /// Runs on a thread for blocking work.
+    pub(crate) work: Box<dyn FnOnce() + Send>,
+    /// Ends when what the host had running elsewhere has ended.
+    pub(crate) elsewhere: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
 
 /// Where ticks come from.
 #[derive(Debug)]

@@ -11,13 +11,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::event_loop::{EventLoop, Host};
+use crate::event_loop::{Cleanup, EventLoop, Host};
 
-/// How long the end of a node waits for its workers. Only a state machine that
-/// does not return takes longer, and nobody can stop that one.
+/// How long the end of a node waits for its workers, and as long for its
+/// transport. Only a state machine that does not return takes longer, and nobody
+/// can stop that one.
 const WORKERS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a node no longer runs.
@@ -115,7 +117,7 @@ impl TaskControl {
         if self.workers.is_empty() {
             return;
         }
-        let finished = tokio::time::timeout(WORKERS_PATIENCE, self.workers.wait());
+        let finished = timeout(WORKERS_PATIENCE, self.workers.wait());
         if finished.await.is_err() {
             tracing::error!(
                 workers = self.workers.len(),
@@ -137,8 +139,12 @@ impl TaskControl {
             match AssertUnwindSafe(event_loop.run()).catch_unwind().await {
                 Ok(None) => {}
                 Ok(Some(cleanup)) => {
-                    if let Err(error) = tokio::task::spawn_blocking(cleanup).await {
+                    let Cleanup { work, elsewhere } = cleanup;
+                    if let Err(error) = tokio::task::spawn_blocking(work).await {
                         tracing::error!(%error, "closing failed");
+                    }
+                    if timeout(WORKERS_PATIENCE, elsewhere).await.is_err() {
+                        tracing::error!("the transport does not stop, so it is left behind");
                     }
                 }
                 Err(panic) => {

@@ -472,7 +472,8 @@ impl Raft {
     /// is finished; new requests are refused. When that is done, or after an
     /// election timeout, whoever still waits hears that the outcome is unknown,
     /// the log is flushed and closed, and every task ends. Returns when all that
-    /// is done. Idempotent.
+    /// is done: no thread and no file is left, and the next start finds the
+    /// address and the folder free. Idempotent.
     ///
     /// Without this, the replica stops when the last handle is dropped, at once.
     ///

@@ -7,6 +7,9 @@
 mod memory;
 mod tcp;
 
+use std::future::{Future, ready};
+use std::pin::Pin;
+
 use bytes::Bytes;
 use raft_core::{Message, NodeId, SnapshotOutcome};
 use tokio::sync::mpsc;
@@ -146,4 +149,12 @@ pub trait Transport: Send + 'static {
 
     /// Stops delivering and closes every connection.
     fn stop(&mut self) {}
+
+    /// Asked once, after [`stop`](Self::stop): ends when nothing of this transport
+    /// runs any more, no task and no thread, and its addresses are free. A replica
+    /// waits for that, for some seconds at most, before it says that it has
+    /// stopped.
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(ready(()))
+    }
 }

@@ -1,11 +1,17 @@
 //! Stopping hands over, finishes what was taken, and leaves nothing.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use raft_tokio::snapshot::SnapshotExchange;
+use raft_tokio::transport::{Inbox, Packet};
+use raft_tokio::{MemoryLogStore, NodeId, Raft, RaftConfig, Transport};
+use tokio::time::{Instant, sleep};
 
 use crate::applied_commands;
-use crate::support::Cluster;
+use crate::support::{Cluster, Journal, node_id};
 
 #[tokio::test(start_paused = true)]
 async fn shutting_down_hands_over_and_finishes_what_was_taken() {
@@ -29,7 +35,7 @@ async fn shutting_down_hands_over_and_finishes_what_was_taken() {
         .await
         .unwrap();
     tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_millis(300)).await;
         for disk in disks {
             disk.resume();
         }
@@ -68,6 +74,44 @@ async fn nothing_runs_after_a_shutdown_or_when_the_last_handle_is_gone() {
     let end = Instant::now() + Duration::from_secs(10);
     while tasks() > before {
         assert!(Instant::now() < end, "{} tasks are left", tasks() - before);
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Has nobody to talk to, and a task that takes a while to end.
+struct Lingering {
+    ends_after: Duration,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Transport for Lingering {
+    fn start(&mut self, _inbox: Inbox, _snapshots: SnapshotExchange) {}
+
+    fn send(&mut self, _to: NodeId, _packet: Packet) {}
+
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let (ends_after, has_ended) = (self.ends_after, self.has_ended.clone());
+        Box::pin(async move {
+            sleep(ends_after).await;
+            has_ended.store(true, Ordering::SeqCst);
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_waits_for_what_the_transport_has_running_though_not_for_ever() {
+    for (takes, has_ended_in_time) in [(2, true), (3600, false)] {
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let transport = Lingering {
+            ends_after: Duration::from_secs(takes),
+            has_ended: has_ended.clone(),
+        };
+        let config = RaftConfig::new(node_id(1), vec![node_id(1)]);
+        let started = Raft::start(config, Journal::default(), MemoryLogStore::new(), transport);
+        let raft = started.await.unwrap();
+        let began = Instant::now();
+        raft.shutdown().await;
+        assert_eq!(has_ended.load(Ordering::SeqCst), has_ended_in_time);
+        assert!(began.elapsed() < Duration::from_secs(10));
     }
 }

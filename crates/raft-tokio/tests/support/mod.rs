@@ -7,6 +7,7 @@ pub(crate) mod gate;
 pub(crate) mod memory;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -373,6 +374,10 @@ impl Transport for RecordingTransport {
 
     fn stop(&mut self) {
         self.inner.stop();
+    }
+
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.inner.stopped()
     }
 }
 

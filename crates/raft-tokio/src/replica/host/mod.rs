@@ -451,7 +451,11 @@ impl Host for ReplicaHost {
         tracing::info!(node = %node.id(), %reason, "stopped");
         self.status
             .send_modify(|status| status.stopped = Some(reason));
+        let elsewhere = self.transport.stopped();
         let mut log = self.log;
-        Some(Box::new(move || log.close()))
+        Some(Cleanup {
+            work: Box::new(move || log.close()),
+            elsewhere,
+        })
     }
 }

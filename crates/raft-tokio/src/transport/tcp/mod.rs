@@ -36,6 +36,7 @@ mod stream;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use raft_core::{Body, Message, NodeId, SnapshotOutcome};
@@ -188,7 +189,7 @@ impl TcpTransport {
     /// If it is cancelled the transport stops all the same.
     pub async fn shutdown(mut self) {
         self.stop();
-        self.scope.tasks.wait().await;
+        self.stopped().await;
     }
 
     fn connect(&mut self, id: NodeId, address: &str) {
@@ -279,6 +280,11 @@ impl Transport for TcpTransport {
         self.links.clear();
         self.listener = None;
         self.ends = None;
+    }
+
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let tasks = self.scope.tasks.clone();
+        Box::pin(async move { tasks.wait().await })
     }
 }
 
