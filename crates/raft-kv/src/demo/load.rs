@@ -15,36 +15,27 @@
 //! come back twice, and in the end the counter has to be what was acknowledged,
 //! plus at most what has an unknown outcome: nothing is done twice.
 
-use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::availability::Availability;
-use crate::client::{Client, ClientError};
+use super::tally::{KeyHistory, Tally, number_in};
+use crate::client::Client;
 use crate::resp::Reply;
 use crate::units::whole_us;
 
 /// Keys that a client writes in turn.
 const KEYS: usize = 64;
 /// How long a client waits for a reply before it asks another node.
-const PATIENCE: Duration = Duration::from_secs(12);
+pub(super) const PATIENCE: Duration = Duration::from_secs(12);
 /// How long a client waits before it asks the next node.
-const PAUSE: Duration = Duration::from_millis(10);
-/// The longest latency that is told apart, in microseconds.
-const LATENCY_US_MAX: u64 = 60_000_000;
-/// How many faults are kept in words.
-const FAULTS_SHOWN: usize = 5;
-/// Keys that the check at the end reads at once.
-const CHECK_CHUNK: usize = 256;
-/// How long all nodes together may take to answer the final check.
-const CHECK_PATIENCE: Duration = Duration::from_secs(30);
-
-const COUNTER: &[u8] = b"counter";
+pub(super) const PAUSE: Duration = Duration::from_millis(10);
+/// The key that all clients add to.
+pub(super) const COUNTER: &[u8] = b"counter";
 
 /// What all clients share.
 #[derive(Debug)]
@@ -92,99 +83,6 @@ impl Shared {
         availability
             .unwrap_or_else(PoisonError::into_inner)
             .longest()
-    }
-}
-
-/// What is known of one key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct KeyHistory {
-    name: String,
-    /// The last acknowledged number; zero if there is none.
-    acknowledged: u64,
-    /// A number that may be written at any time, or never.
-    uncertain: Option<u64>,
-}
-
-/// What happened, over all.
-#[derive(Debug)]
-pub(super) struct Tally {
-    pub(super) writes_acknowledged: u64,
-    pub(super) reads_answered: u64,
-    pub(super) failed: u64,
-    pub(super) indeterminate: u64,
-    pub(super) lost: u64,
-    pub(super) stale_reads: u64,
-    /// Sums of the counter that came back twice, or that it cannot have.
-    pub(super) miscounted: u64,
-    /// Keys that the check at the end has read.
-    pub(super) keys_checked: u64,
-    pub(super) write_us: Histogram<u64>,
-    pub(super) read_us: Histogram<u64>,
-    /// The first faults in words.
-    pub(super) faults: Vec<String>,
-    sums: HashSet<u64>,
-    sums_uncertain: u64,
-    keys: Vec<KeyHistory>,
-}
-
-impl Default for Tally {
-    fn default() -> Self {
-        Self {
-            writes_acknowledged: 0,
-            reads_answered: 0,
-            failed: 0,
-            indeterminate: 0,
-            lost: 0,
-            stale_reads: 0,
-            miscounted: 0,
-            keys_checked: 0,
-            write_us: latencies(),
-            read_us: latencies(),
-            faults: Vec::new(),
-            sums: HashSet::new(),
-            sums_uncertain: 0,
-            keys: Vec::new(),
-        }
-    }
-}
-
-/// A histogram of latencies in microseconds.
-fn latencies() -> Histogram<u64> {
-    let mut histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, 3)
-        .unwrap_or_else(|_| unreachable!("the bounds are constants that are allowed"));
-    histogram.auto(false);
-    histogram
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, other: Self) {
-        self.writes_acknowledged += other.writes_acknowledged;
-        self.reads_answered += other.reads_answered;
-        self.failed += other.failed;
-        self.indeterminate += other.indeterminate;
-        self.lost += other.lost;
-        self.stale_reads += other.stale_reads;
-        self.miscounted += other.miscounted;
-        self.sums_uncertain += other.sums_uncertain;
-        // Both have the same bounds.
-        let _ = self.write_us.add(other.write_us);
-        let _ = self.read_us.add(other.read_us);
-        self.keys.extend(other.keys);
-        for fault in other.faults {
-            self.describe(fault);
-        }
-        for sum in other.sums {
-            if !self.sums.insert(sum) {
-                self.miscounted += 1;
-                self.describe(format!("two clients were told that they counted {sum}"));
-            }
-        }
-    }
-
-    fn describe(&mut self, fault: String) {
-        if self.faults.len() < FAULTS_SHOWN {
-            self.faults.push(fault);
-        }
     }
 }
 
@@ -391,141 +289,5 @@ impl LoadClient {
             Ok(Ok(reply)) => Outcome::Answered(reply),
             Ok(Err(_)) | Err(_) => Outcome::Unknown,
         }
-    }
-}
-
-/// The number at the beginning of a value; zero if there is no value.
-fn number_in(reply: &Reply) -> Option<u64> {
-    match reply {
-        Reply::Nil => Some(0),
-        Reply::Bulk(value) => {
-            let digits = value.split(|byte| *byte == b':').next()?;
-            std::str::from_utf8(digits).ok()?.parse().ok()
-        }
-        _ => None,
-    }
-}
-
-/// Reads back everything that was written, and adds what is missing to the
-/// tally.
-pub(super) async fn check_final_state(tally: &mut Tally, shared: &Shared) -> Result<(), NoAnswer> {
-    let mut reader = FinalReader::new(&shared.addresses);
-    let keys = std::mem::take(&mut tally.keys);
-    for chunk in keys.chunks(CHECK_CHUNK) {
-        let names = chunk.iter().map(|key| key.name.as_bytes());
-        let request: Vec<&[u8]> = std::iter::once(&b"MGET"[..]).chain(names).collect();
-        let values = match reader.ask(&request).await? {
-            Reply::Array(values) if values.len() == chunk.len() => values,
-            other => return Err(NoAnswer(format!("it was {other:?}"))),
-        };
-        for (key, value) in chunk.iter().zip(&values) {
-            tally.keys_checked += 1;
-            let found = number_in(value);
-            if found != Some(key.acknowledged) && (found.is_none() || found != key.uncertain) {
-                tally.lost += 1;
-                tally.describe(format!(
-                    "in the end {} had {value:?} instead of {}",
-                    key.name, key.acknowledged
-                ));
-            }
-        }
-    }
-    let counter = reader.ask(&[b"GET", COUNTER]).await?;
-    let least = tally.sums.len() as u64;
-    let most = least + tally.sums_uncertain;
-    if !number_in(&counter).is_some_and(|sum| (least..=most).contains(&sum)) {
-        tally.miscounted += 1;
-        tally.describe(format!(
-            "in the end the counter was {counter:?} instead of {least} to {most}"
-        ));
-    }
-    Ok(())
-}
-
-/// No node could be brought to answer: what it said last.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct NoAnswer(String);
-
-/// Reads from whichever node answers.
-struct FinalReader<'a> {
-    addresses: &'a [SocketAddr],
-    node: usize,
-    client: Option<Client>,
-}
-
-impl<'a> FinalReader<'a> {
-    fn new(addresses: &'a [SocketAddr]) -> Self {
-        Self {
-            addresses,
-            node: 0,
-            client: None,
-        }
-    }
-
-    /// Asks one node after the other until there is an answer: right after a start
-    /// a leader may be missing, and a node may hang. An error is no answer.
-    async fn ask(&mut self, request: &[&[u8]]) -> Result<Reply, NoAnswer> {
-        let deadline = Instant::now() + CHECK_PATIENCE;
-        loop {
-            let failed = match timeout(PATIENCE, self.ask_once(request)).await {
-                Ok(Ok(Reply::Error(error))) => error,
-                Ok(Ok(reply)) => return Ok(reply),
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("no reply came within {} s", PATIENCE.as_secs()),
-            };
-            if Instant::now() >= deadline {
-                return Err(NoAnswer(failed));
-            }
-            self.client = None;
-            self.node = (self.node + 1) % self.addresses.len();
-            sleep(PAUSE).await;
-        }
-    }
-
-    async fn ask_once(&mut self, request: &[&[u8]]) -> Result<Reply, ClientError> {
-        let client = match &mut self.client {
-            Some(client) => client,
-            none => none.insert(Client::connect(self.addresses[self.node]).await?),
-        };
-        client.request(request).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A server that takes connections and says nothing.
-    #[tokio::test(start_paused = true)]
-    async fn a_node_that_hangs_is_no_answer_and_no_lost_write() {
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addresses = [silent.local_addr().unwrap()];
-        let asked = FinalReader::new(&addresses).ask(&[b"GET", b"k"]).await;
-        assert!(asked.unwrap_err().to_string().contains("no reply came"));
-    }
-
-    #[test]
-    fn numbers_are_found_in_values() {
-        let bulk = |text: &'static str| Reply::Bulk(text.into());
-        assert_eq!(number_in(&bulk("17:xxx")), Some(17));
-        assert_eq!(number_in(&bulk("17")), Some(17));
-        assert_eq!(number_in(&Reply::Nil), Some(0));
-        assert_eq!(number_in(&bulk("x:17")), None);
-        assert_eq!(number_in(&Reply::Error("ERR".into())), None);
-    }
-
-    #[test]
-    fn a_sum_that_two_clients_got_is_found() {
-        let counted = |sums: &[u64]| Tally {
-            sums: sums.iter().copied().collect(),
-            ..Tally::default()
-        };
-        let mut tally = counted(&[1, 2, 4]);
-        tally.add(counted(&[3, 5]));
-        assert_eq!(tally.miscounted, 0);
-        tally.add(counted(&[4]));
-        assert_eq!(tally.miscounted, 1);
-        assert_eq!(tally.faults.len(), 1);
     }
 }

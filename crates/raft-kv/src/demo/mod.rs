@@ -4,12 +4,15 @@
 //! killed and brought back again and again, at the end all nodes killed at once:
 //! and then the check that everything that was acknowledged is there.
 //!
-//! What counts as a fault is in `load.rs`, where each reply is checked, and in
+//! What counts as a fault is in `load.rs`, where each reply is checked, in
+//! `check.rs`, where everything is read back, and in
 //! `report.rs`, where the result is judged.
 
 mod availability;
+mod check;
 mod load;
 mod report;
+mod tally;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,8 +27,9 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::client::Client;
 use crate::cluster::{ClusterError, ClusterPlan, LocalCluster, leadership_in};
 use crate::units::whole_ms;
-use load::{LoadClient, Shared, Tally};
+use load::{LoadClient, Shared};
 pub use report::DemoReport;
+use tally::Tally;
 
 /// How often the leader is killed, at most.
 const KILL_EVERY: Duration = Duration::from_secs(4);
@@ -179,7 +183,7 @@ pub async fn run(options: DemoOptions) -> Result<DemoReport, DemoError> {
     }
     cluster.wait_until_ready().await?;
     narrator.say("Reading everything back.");
-    load::check_final_state(&mut tally, &shared)
+    check::check_final_state(&mut tally, &shared)
         .await
         .map_err(|error| DemoError::Check(error.to_string()))?;
     cluster.stop().await;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::load::Tally;
+use super::tally::Tally;
 use crate::units::{us_in_ms, whole_ms};
 
 /// What happened around the load.
