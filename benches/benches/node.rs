@@ -42,7 +42,7 @@ fn propose(c: &mut Criterion) {
                 let voters = ConfState::of_voters([id]);
                 let storage = SharedStorage::new(MemoryStorage::with_conf_state(voters));
                 let (node, mut readys) =
-                    Node::start(Config::new(id), storage.clone()).expect("a node");
+                    Node::start(Config::protected(id), storage.clone()).expect("a node");
                 node.campaign().await.expect("the node lives");
                 // The entry that begins the term.
                 commit(&node, &mut readys, &storage).await;

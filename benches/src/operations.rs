@@ -110,7 +110,7 @@ fn follower() -> RawNode<MemoryStorage> {
     let config = Config {
         // It is not to campaign while it is looked at.
         election_ticks: 1_000_000,
-        ..Config::new(id(1))
+        ..Config::protected(id(1))
     };
     let voters = ConfState::of_voters((1..=3).map(id));
     RawNode::new(config, MemoryStorage::with_conf_state(voters)).expect("a node")

@@ -54,7 +54,7 @@ impl Trio {
                 let config = Config {
                     append_bytes_max: APPEND_BYTES_MAX,
                     inflight_messages_max: INFLIGHT_MESSAGES_MAX,
-                    ..Config::new(id(number))
+                    ..Config::protected(id(number))
                 };
                 let voters = ConfState::of_voters((1..=3).map(id));
                 RawNode::new(config, MemoryStorage::with_conf_state(voters)).expect("a node")

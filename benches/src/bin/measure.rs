@@ -153,7 +153,7 @@ fn idle_groups() {
                 seed,
                 // Nobody leads, and nobody is to campaign while this looks on.
                 election_ticks: 1_000_000,
-                ..Config::new(id)
+                ..Config::protected(id)
             };
             RawNode::new(config, MemoryStorage::with_conf_state(voters.clone())).expect("a node")
         })

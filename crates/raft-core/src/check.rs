@@ -5,7 +5,6 @@
 //!
 //! - Owns: nothing.
 
-use crate::config::OddMessages;
 use crate::invariant::BrokenInvariant;
 use crate::raft::Raft;
 use crate::role::Role;
@@ -35,8 +34,8 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
     }
     log.unstable().check()?;
     let last_term = log.last_id().map(|id| id.term).unwrap_or_default();
-    let peers_are_sound = common.config.odd_messages == OddMessages::Refuse;
-    if peers_are_sound && last_term > common.term && common.term > Term::ZERO {
+    let is_protected = common.config.is_protected();
+    if is_protected && last_term > common.term && common.term > Term::ZERO {
         return Err(BrokenInvariant::LogAheadOfTerm {
             last: last_term,
             term: common.term,
@@ -68,7 +67,7 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
             if last_term != common.term {
                 return Err(BrokenInvariant::LeaderWithoutOwnEntry { term: common.term });
             }
-            if peers_are_sound && common.vote != Some(common.id()) {
+            if is_protected && common.vote != Some(common.id()) {
                 return Err(BrokenInvariant::LeaderWithoutOwnVote { term: common.term });
             }
             // No list is made of either: this is looked at in every turn of a loop
@@ -84,7 +83,7 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
             }
             for (id, progress) in leader.followers().iter() {
                 let (matched, next) = (progress.matched(), progress.next());
-                if peers_are_sound && (matched > last || matched >= next) {
+                if is_protected && (matched > last || matched >= next) {
                     return Err(BrokenInvariant::Progress {
                         id,
                         matched,

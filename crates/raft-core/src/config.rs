@@ -10,16 +10,22 @@ use crate::types::{LogIndex, NodeId};
 /// How one server runs. All times are in ticks; the driver decides how long a
 /// tick is.
 ///
+/// There are two places to start from: [`Config::new`] does what etcd's raft does
+/// by default, message for message; [`Config::protected`] turns on everything that
+/// protects a cluster from what etcd's raft lets happen, and is the one to run.
+///
 /// ```
-/// use raft_core::{Config, NodeId};
+/// use raft_core::{Config, NodeId, Protections};
 ///
 /// let id = NodeId::new(1).expect("1 is a node id");
 /// let config = Config {
 ///     election_ticks: 20,
 ///     heartbeat_ticks: 2,
-///     ..Config::new(id)
+///     ..Config::protected(id)
 /// };
 /// assert!(config.validate().is_ok());
+/// assert_eq!(config.protections, Protections::On);
+/// assert_eq!(Config::new(id).protections, Protections::Off);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(
@@ -60,10 +66,10 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// Whether a leader steps down that has not heard of a quorum for
     /// `election_ticks`, and servers that hear of a leader refuse votes (thesis
-    /// §6.2, §4.2.3). Default true.
+    /// §6.2, §4.2.3). Default false; true if protected.
     pub check_quorum: bool,
     /// Whether elections begin with a round that raises no term (thesis §9.6).
-    /// Default true.
+    /// Default false; true if protected.
     pub pre_vote: bool,
     /// How reads are made linearizable. Default [`ReadOnly::Safe`].
     pub read_only: ReadOnly,
@@ -73,11 +79,11 @@ pub struct Config {
     /// impossible. Default true.
     pub conf_change_validation: bool,
     /// Whether a leader that applied its own removal or demotion becomes a
-    /// follower. Default true. (etcd: false.)
+    /// follower. Default false; true if protected.
     pub step_down_on_removal: bool,
-    /// What becomes of messages that no correct peer sends but etcd takes.
-    /// Default [`OddMessages::Refuse`]. (etcd: `Take`.)
-    pub odd_messages: OddMessages,
+    /// Whether this server protects itself and its cluster where etcd's does not.
+    /// Default [`Protections::Off`].
+    pub protections: Protections,
     /// Where the randomized election times are drawn from. Servers of one
     /// cluster need different seeds.
     pub seed: u64,
@@ -107,26 +113,27 @@ pub enum ReadOnly {
     LeaseBased,
 }
 
-/// What becomes of messages that no correct peer sends but etcd takes: those
-/// without a term, the snapshot of nothing, entries or snapshots of a later term
-/// than their message or out of the order of terms, and acknowledgements of what
-/// the leader does not have.
+/// Whether a server protects itself and its cluster where etcd's does not, and
+/// where one can see the difference. What etcd panics at is refused in any case.
+///
+/// `docs/DIVERGENCES.md` lists each protection, with its reason and its test.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OddMessages {
-    /// They are refused.
+pub enum Protections {
+    /// Exactly as etcd: to be compared with it, or to take its place in a cluster
+    /// that relies on what it does. Then a message without a term is taken for one
+    /// of the current term, and throws a candidate back to term zero, so that a
+    /// node can vote twice in a term; entries, snapshots and acknowledgements are
+    /// believed that no correct peer sends; a leader with a single voter answers
+    /// reads at once, before it has committed anything and whether or not it is
+    /// that voter, so that reads can be stale; a follower passes on what others
+    /// passed on to it, without end where two followers take each other for the
+    /// leader; a candidate asks for votes before its log and its term are durable,
+    /// which a crash can turn into the loss of committed entries.
     #[default]
-    Refuse,
-    /// As in etcd, a message without a term is taken for one of the current
-    /// term, and throws a candidate back to term zero. Like etcd's, a leader
-    /// with a single voter also answers reads at once, before it has committed
-    /// anything and whether or not it is that voter; and a follower passes on
-    /// what others passed on to it, without end where two followers take each
-    /// other for the leader; and a candidate asks for votes before its log and
-    /// its term are durable, which a crash can turn into the loss of committed
-    /// entries. To be compared with etcd,
-    /// not to be used: a node can then vote twice in a term, and reads can be
-    /// stale.
-    Take,
+    Off,
+    /// None of that: what no correct peer sends is refused, and what rests on the
+    /// disk or on a quorum waits for it.
+    On,
 }
 
 /// Choices that do not fit together.
@@ -151,7 +158,8 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// The defaults for a server.
+    /// What etcd's raft does by default. Its two limits without a default are
+    /// those of the etcd server.
     pub const fn new(id: NodeId) -> Self {
         Self {
             id,
@@ -164,15 +172,25 @@ impl Config {
             uncommitted_bytes_max: u64::MAX,
             inflight_messages_max: 512,
             inflight_bytes_max: u64::MAX,
-            check_quorum: true,
-            pre_vote: true,
+            check_quorum: false,
+            pre_vote: false,
             read_only: ReadOnly::Safe,
             proposal_forwarding: true,
             conf_change_validation: true,
-            step_down_on_removal: true,
-            odd_messages: OddMessages::Refuse,
+            step_down_on_removal: false,
+            protections: Protections::Off,
             seed: id.get(),
         }
+    }
+
+    /// The same, with everything turned on that protects a cluster.
+    pub const fn protected(id: NodeId) -> Self {
+        let mut config = Self::new(id);
+        config.check_quorum = true;
+        config.pre_vote = true;
+        config.step_down_on_removal = true;
+        config.protections = Protections::On;
+        config
     }
 
     /// Checks that the choices fit together.
@@ -198,6 +216,10 @@ impl Config {
         Ok(())
     }
 
+    pub(crate) fn is_protected(&self) -> bool {
+        self.protections == Protections::On
+    }
+
     pub(crate) fn committed_bytes_max(&self) -> u64 {
         self.committed_bytes_max.unwrap_or(self.append_bytes_max)
     }
@@ -207,5 +229,31 @@ impl Config {
             messages_max: self.inflight_messages_max,
             bytes_max: self.inflight_bytes_max,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_etcds_and_protected_turns_everything_on() {
+        let id = NodeId::new(1).unwrap();
+        let exact = Config::new(id);
+        assert_eq!(exact.validate(), Ok(()));
+        assert_eq!(exact.protections, Protections::default());
+        assert_eq!(exact.protections, Protections::Off);
+        assert!(!exact.check_quorum && !exact.pre_vote && !exact.step_down_on_removal);
+        assert!(exact.proposal_forwarding && exact.conf_change_validation);
+        // Nothing else is chosen otherwise.
+        let protected = Config {
+            check_quorum: true,
+            pre_vote: true,
+            step_down_on_removal: true,
+            protections: Protections::On,
+            ..exact
+        };
+        assert_eq!(Config::protected(id), protected);
+        assert_eq!(protected.validate(), Ok(()));
     }
 }

@@ -54,7 +54,7 @@ pub enum ProposeError {
 #[non_exhaustive]
 pub enum Misbehaved {
     /// A message that belongs to a term came without one. (Only with
-    /// [`OddMessages::Refuse`](crate::OddMessages).)
+    /// [`Protections::On`](crate::Protections).)
     #[error("the message has no term")]
     TermZero,
     /// A message that belongs to no term came with one.
@@ -85,7 +85,7 @@ pub enum Misbehaved {
         expected: LogIndex,
     },
     /// The terms of the entries descend, or are later than the leader's. (Only
-    /// with [`OddMessages::Refuse`](crate::OddMessages).)
+    /// with [`Protections::On`](crate::Protections).)
     #[error("the entry at {index} has a term that cannot stand there")]
     EntryTermOutOfOrder {
         /// The entry.
@@ -105,7 +105,7 @@ pub enum Misbehaved {
         last: LogIndex,
     },
     /// A follower acknowledges what this leader does not have. (Only with
-    /// [`OddMessages::Refuse`](crate::OddMessages).)
+    /// [`Protections::On`](crate::Protections).)
     #[error("the answer acknowledges {index}, but the log ends at {last}")]
     AckBeyondLog {
         /// The index acknowledged.
@@ -124,7 +124,7 @@ pub enum Misbehaved {
     #[error("the snapshot's configuration is impossible")]
     BadConfState,
     /// A snapshot of nothing. (Only with
-    /// [`OddMessages::Refuse`](crate::OddMessages).)
+    /// [`Protections::On`](crate::Protections).)
     #[error("the snapshot is empty")]
     EmptySnapshot,
 }
@@ -205,7 +205,7 @@ pub enum StartError {
     },
     /// The stored term is earlier than that of the last entry: the hard state
     /// was lost, and with it perhaps a vote. (Only with
-    /// [`OddMessages::Refuse`](crate::OddMessages).)
+    /// [`Protections::On`](crate::Protections).)
     #[error("the stored term {term} is earlier than the last entry's, {last}; a vote may be lost")]
     TermBehindLog {
         /// The stored term.

@@ -12,7 +12,6 @@
 use core::cmp::Ordering;
 
 use crate::common::Common;
-use crate::config::OddMessages;
 use crate::error::Misbehaved;
 use crate::membership::Membership;
 use crate::role::Role;
@@ -44,11 +43,11 @@ pub(crate) fn validate<S: Storage>(
     if message.to != common.id() {
         return Err(Misbehaved::NotForUs { to: message.to });
     }
-    let refuses_odd = common.config.odd_messages == OddMessages::Refuse;
+    let is_protected = common.config.is_protected();
     match (message.body.is_termless(), message.term) {
         (true, Term::ZERO) => {}
         (true, term) => return Err(Misbehaved::UnexpectedTerm { term }),
-        (false, Term::ZERO) if refuses_odd => return Err(Misbehaved::TermZero),
+        (false, Term::ZERO) if is_protected => return Err(Misbehaved::TermZero),
         (false, _) => {}
     }
     if is_out_of_range(message) {
@@ -76,16 +75,16 @@ pub(crate) fn validate<S: Storage>(
         }
         Body::Append { prev, entries, .. } => {
             validate_indexes(*prev, entries)?;
-            if refuses_odd {
+            if is_protected {
                 validate_terms(message.term, *prev, entries)?;
             }
             Ok(())
         }
         Body::Snapshot(snapshot) => {
-            if refuses_odd && snapshot.is_empty() {
+            if is_protected && snapshot.is_empty() {
                 return Err(Misbehaved::EmptySnapshot);
             }
-            if refuses_odd && snapshot.metadata.term > message.term {
+            if is_protected && snapshot.metadata.term > message.term {
                 return Err(Misbehaved::EntryTermOutOfOrder {
                     index: snapshot.metadata.index,
                 });
@@ -105,7 +104,7 @@ pub(crate) fn validate<S: Storage>(
             }
             Ok(())
         }
-        Body::AppendResponse(response) if is_current && refuses_odd => {
+        Body::AppendResponse(response) if is_current && is_protected => {
             validate_ack(common, role, *response)
         }
         Body::HeartbeatResponse { context } if is_current => match role {

@@ -55,7 +55,7 @@ pub enum BrokenInvariant {
         snapshot: LogIndex,
     },
     /// The last entry has a later term than the node. (Only checked with
-    /// [`OddMessages::Refuse`](crate::OddMessages::Refuse).)
+    /// [`Protections::On`](crate::Protections::On).)
     #[error("the last entry is of term {last}, but the node is in term {term}")]
     LogAheadOfTerm {
         /// The term of the last entry.
@@ -76,7 +76,7 @@ pub enum BrokenInvariant {
     #[error("the leader does not replicate to exactly the members")]
     FollowersAreNotMembers,
     /// matched < next, and matched is in the leader's log. (Only checked with
-    /// [`OddMessages::Refuse`](crate::OddMessages::Refuse): a follower that acknowledges more than the leader
+    /// [`Protections::On`](crate::Protections::On): a follower that acknowledges more than the leader
     /// has is believed otherwise, and so it stays when the log has grown.)
     #[error("the progress of {id} is broken: matched {matched}, next {next}, last {last}")]
     Progress {
@@ -103,7 +103,7 @@ pub enum BrokenInvariant {
         id: NodeId,
     },
     /// A leader did not vote for itself. (Only checked with
-    /// [`OddMessages::Refuse`](crate::OddMessages::Refuse).)
+    /// [`Protections::On`](crate::Protections::On).)
     #[error("the leader of term {term} has not voted for itself")]
     LeaderWithoutOwnVote {
         /// The leader's term.

@@ -87,7 +87,7 @@ mod vote;
 // The public interface is:
 
 pub use common::{Candidacy, LostEntries};
-pub use config::{Config, ConfigError, OddMessages, ReadOnly, StorageWrites};
+pub use config::{Config, ConfigError, Protections, ReadOnly, StorageWrites};
 pub use error::{
     ConfChangeRefusal, Halted, Misbehaved, ProposeError, ReadIndexError, ReadyError, StartError,
     StepError,

@@ -11,7 +11,7 @@
 //! the log has and which term has begun, and whoever grants it counts on both. A
 //! candidate that lost them could campaign once more in the same term, and be
 //! elected with votes for a log that it does not have any more. (etcd sends it at
-//! once, and so does a node with [`OddMessages::Take`].) Everything else may
+//! once, and so does a node with [`Protections::Off`].) Everything else may
 //! overtake the disk: a leader that replicates before its own write is durable
 //! only counts itself when it is (thesis §10.2.1).
 //!
@@ -23,7 +23,7 @@ use core::mem;
 
 use smallvec::SmallVec;
 
-use crate::config::{OddMessages, StorageWrites};
+use crate::config::{Protections, StorageWrites};
 use crate::ready::{AppendOutcome, AppendReceipt, ReadState, SelfAck};
 use crate::types::{Body, Message, Round};
 
@@ -33,7 +33,7 @@ pub(crate) type SelfAcks = SmallVec<[SelfAck; 1]>;
 #[derive(Debug)]
 pub(crate) struct Outbox {
     storage_writes: StorageWrites,
-    odd_messages: OddMessages,
+    protections: Protections,
     now: Vec<Message>,
     after_append: Vec<AppendOutcome>,
     /// In synchronous use, what `advance` hands back. Otherwise the receipts
@@ -43,10 +43,10 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    pub(crate) fn new(storage_writes: StorageWrites, odd_messages: OddMessages) -> Self {
+    pub(crate) fn new(storage_writes: StorageWrites, protections: Protections) -> Self {
         Self {
             storage_writes,
-            odd_messages,
+            protections,
             now: Vec::new(),
             after_append: Vec::new(),
             own: SelfAcks::new(),
@@ -68,7 +68,7 @@ impl Outbox {
             // A pre-vote binds nobody.
             Body::RequestVote {
                 round: Round::Vote, ..
-            } if self.odd_messages == OddMessages::Refuse => {
+            } if self.protections == Protections::On => {
                 self.after_append.push(AppendOutcome::Send(message));
             }
             _ => self.now.push(message),

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use crate::campaign;
 use crate::common::{Candidacy, Common, LostEntries};
-use crate::config::{Config, OddMessages, StorageWrites};
+use crate::config::{Config, StorageWrites};
 use crate::error::{Halted, ProposeError, ReadIndexError, StartError, StepError};
 use crate::gate::{self, Verdict};
 use crate::log::{Appliable, RaftLog};
@@ -62,9 +62,8 @@ impl<S: Storage> Raft<S> {
             return Err(StartError::OutOfRange { term, last });
         }
         let last_term = log.last_id()?.term;
-        let refuses_odd = config.odd_messages == OddMessages::Refuse;
         // A log that was set up by hand is of term 1, without a hard state.
-        if refuses_odd && last_term > term.max(Term::new(1)) {
+        if config.is_protected() && last_term > term.max(Term::new(1)) {
             return Err(StartError::TermBehindLog {
                 term,
                 last: last_term,
@@ -101,7 +100,7 @@ impl<S: Storage> Raft<S> {
                 log,
                 membership,
                 timer,
-                outbox: Outbox::new(config.storage_writes, config.odd_messages),
+                outbox: Outbox::new(config.storage_writes, config.protections),
                 deferred_reads: Vec::new(),
                 quarantine: None,
                 candidacy: Candidacy::Allowed,
@@ -345,7 +344,7 @@ impl<S: Storage> Raft<S> {
     pub(crate) fn persisted(&mut self, ack: &SelfAck) -> Result<(), Halted> {
         self.alive()?;
         // A message without a term can have thrown this node back since (see
-        // `OddMessages::Take`); then the receipt is news like any message.
+        // `Protections::Off`); then the receipt is news like any message.
         if let Some(term) = ack.term_to_follow().filter(|term| *term > self.common.term) {
             self.become_follower(term, None);
         }

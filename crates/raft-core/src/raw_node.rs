@@ -49,7 +49,7 @@ use bytes::Bytes;
 ///
 /// let id = NodeId::new(1).expect("1 is a node id");
 /// let storage = MemoryStorage::with_conf_state(ConfState::of_voters([id]));
-/// let mut node = RawNode::new(Config::new(id), storage)?;
+/// let mut node = RawNode::new(Config::protected(id), storage)?;
 ///
 /// node.campaign()?;
 /// while node.has_ready() {

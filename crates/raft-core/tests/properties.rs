@@ -371,7 +371,7 @@ fn node_with_log(number: u64, terms: &[u64]) -> RawNode<MemoryStorage> {
         term: Term::new(terms.last().copied().unwrap_or(0).max(1)),
         ..raft_core::HardState::EMPTY
     });
-    RawNode::new(Config::new(id(number)), storage).unwrap()
+    RawNode::new(Config::protected(id(number)), storage).unwrap()
 }
 
 fn become_leader(node: &mut RawNode<MemoryStorage>, at_least: u64) {

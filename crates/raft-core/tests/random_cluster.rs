@@ -172,7 +172,7 @@ impl Schedule {
         let mut cluster = Cluster::with(voters, choose);
         let servers = rng.u64(voters..=5);
         for number in voters + 1..=servers {
-            cluster.add(choose(Config::new(id(number))), MemoryStorage::new());
+            cluster.add(choose(Config::protected(id(number))), MemoryStorage::new());
         }
         if rng.bool() {
             for number in 1..=servers {

@@ -13,7 +13,11 @@ fn id(number: u64) -> NodeId {
 
 fn follower() -> RawNode<MemoryStorage> {
     let voters = ConfState::of_voters((1..=3).map(id));
-    RawNode::new(Config::new(id(1)), MemoryStorage::with_conf_state(voters)).unwrap()
+    RawNode::new(
+        Config::protected(id(1)),
+        MemoryStorage::with_conf_state(voters),
+    )
+    .unwrap()
 }
 
 fn from_leader(body: Body) -> Message {

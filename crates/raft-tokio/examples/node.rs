@@ -98,7 +98,7 @@ async fn main() -> Result<(), BoxError> {
     for (id, inbox) in ids.iter().zip(inboxes) {
         let members = ConfState::of_voters(ids.iter().copied());
         let storage = SharedStorage::new(MemoryStorage::with_conf_state(members));
-        let (node, readys) = Node::start(Config::new(*id), storage.clone())?;
+        let (node, readys) = Node::start(Config::protected(*id), storage.clone())?;
         nodes.push(node.clone());
         let server = Server {
             node,

@@ -179,7 +179,7 @@ impl RaftConfig {
             conf_change_validation: true,
             step_down_on_removal: true,
             seed: self.seed,
-            ..Config::new(self.id)
+            ..Config::protected(self.id)
         }
     }
 
@@ -208,4 +208,21 @@ impl RaftConfig {
 pub(crate) fn process_seed(id: NodeId) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::Protections;
+
+    use super::*;
+
+    #[test]
+    fn a_replica_is_protected_and_the_core_alone_is_not() {
+        let id = NodeId::new(1).expect("1 is a node id");
+        let core = RaftConfig::new(id, vec![id]).core(LogIndex::ZERO);
+        assert_eq!(core.protections, Protections::On);
+        assert!(core.check_quorum && core.pre_vote && core.step_down_on_removal);
+        assert!(!core.proposal_forwarding, "a request is asked and answered");
+        assert_eq!(Config::new(id).protections, Protections::Off);
+    }
 }

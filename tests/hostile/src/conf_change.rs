@@ -17,11 +17,12 @@ pub fn run(bytes: &[u8]) {
     let own = choices.node();
     let Ok(mut membership) = Membership::restore(&conf_state) else {
         let storage = MemoryStorage::with_conf_state(conf_state);
-        assert!(RawNode::new(Config::new(own), storage).is_err());
+        assert!(RawNode::new(Config::protected(own), storage).is_err());
         return;
     };
     let storage = MemoryStorage::with_conf_state(conf_state);
-    let mut node = RawNode::new(Config::new(own), storage).expect("what can be restored can start");
+    let mut node =
+        RawNode::new(Config::protected(own), storage).expect("what can be restored can start");
     while !choices.is_exhausted() {
         let change = choices.conf_change();
         let changed = membership.changed(&change);

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use raft_core::{
     AppendOutcome, AppendReceipt, ApplyReceipt, Body, BrokenInvariant, Config, Entries, EntryId,
-    HardState, LogIndex, LostEntries, MemoryStorage, NodeId, OddMessages, RawNode, ReadOnly,
+    HardState, LogIndex, LostEntries, MemoryStorage, NodeId, Protections, RawNode, ReadOnly,
     RoleKind, Round, Snapshot, SnapshotMetadata, SnapshotOutcome, StepError, StorageWrites, Term,
     VoteResponse,
 };
@@ -101,12 +101,12 @@ fn config(choices: &mut Choices<'_>, own: NodeId) -> Config {
         proposal_forwarding: choices.byte() < 200,
         conf_change_validation: choices.byte() < 128,
         step_down_on_removal: choices.bool(),
-        odd_messages: if choices.byte() < 200 {
-            OddMessages::Refuse
+        protections: if choices.byte() < 200 {
+            Protections::On
         } else {
-            OddMessages::Take
+            Protections::Off
         },
-        ..Config::new(own)
+        ..Config::protected(own)
     }
 }
 
@@ -171,7 +171,7 @@ struct Victim {
 
 /// Like etcd, an exact node remembers where a refused change would have stood.
 fn is_exact(node: &RawNode<TestStorage>) -> bool {
-    node.config().odd_messages == OddMessages::Take
+    node.config().protections == Protections::Off
 }
 
 struct PendingAppend {

@@ -3,7 +3,7 @@
 //! - Changes: the nodes, the letters.
 
 use raft_core::{
-    ConfState, Config, LogIndex, MemoryStorageError, NodeId, OddMessages, ReadOnly, Snapshot,
+    ConfState, Config, LogIndex, MemoryStorageError, NodeId, Protections, ReadOnly, Snapshot,
     SnapshotMetadata, StorageWrites, Term,
 };
 
@@ -11,17 +11,14 @@ use super::{Driver, Environment, Node, Output, Stop, node_id};
 use crate::format;
 use crate::script::{Command, ScriptError};
 
-/// What scripts start from: short timeouts, no limits, no safeguards.
+/// What scripts start from: what the core does by default, with short timeouts and
+/// no limits.
 fn scenario_config(id: NodeId) -> Config {
     Config {
         election_ticks: 3,
         heartbeat_ticks: 1,
         append_bytes_max: u64::MAX,
         inflight_messages_max: usize::MAX,
-        check_quorum: false,
-        pre_vote: false,
-        step_down_on_removal: false,
-        odd_messages: OddMessages::Take,
         ..Config::new(id)
     }
 }
@@ -50,7 +47,7 @@ fn config_of(command: &Command, id: NodeId) -> Result<Config, ScriptError> {
         config.storage_writes = StorageWrites::Asynchronous;
     }
     if driver_of(command)? == Driver::Careful {
-        config.odd_messages = OddMessages::Refuse;
+        config.protections = Protections::On;
     }
     config.read_only = match command.value("read-only") {
         None | Some("safe") => ReadOnly::Safe,

@@ -10,7 +10,7 @@
 //!   `handleHeartbeat`, `handleSnapshot`, `restore`.
 
 use crate::common::Common;
-use crate::config::{OddMessages, ReadOnly};
+use crate::config::ReadOnly;
 use crate::error::ProposeError;
 use crate::membership::Membership;
 use crate::role::{Campaign, Next};
@@ -82,8 +82,7 @@ impl Follower {
     /// further, or two followers that take each other for the leader would
     /// never stop, as etcd's do not.
     fn leader_for_peers<S>(&self, common: &Common<S>) -> Option<NodeId> {
-        let exact = common.config.odd_messages == OddMessages::Take;
-        self.leader.filter(|_| exact)
+        self.leader.filter(|_| !common.config.is_protected())
     }
 
     /// Passes proposals on to the leader that a peer has passed on to this

@@ -101,7 +101,7 @@ fn two_groups_of_a_joint_configuration_elect_somebody() {
             });
             let config = Config {
                 seed: number,
-                ..Config::new(id(number))
+                ..Config::protected(id(number))
             };
             cluster.add(config, storage);
         }
@@ -115,7 +115,7 @@ fn two_groups_of_a_joint_configuration_elect_somebody() {
 fn a_server_outside_of_its_own_configuration_votes() {
     let mut cluster = Cluster::with(2, plain);
     cluster.add(
-        plain(Config::new(id(3))),
+        plain(Config::protected(id(3))),
         MemoryStorage::with_conf_state(ConfState::of_voters([id(1), id(2)])),
     );
     for round in [Round::PreVote, Round::Vote] {

@@ -207,7 +207,7 @@ fn a_leader_that_cannot_read_its_log_sends_nothing_of_it() {
         memory,
         fails: Cell::new(false),
     };
-    let mut node = RawNode::new(plain(Config::new(id(1))), storage).expect("it starts");
+    let mut node = RawNode::new(plain(Config::protected(id(1))), storage).expect("it starts");
     let carry_out = |node: &mut RawNode<Failing>| -> Vec<Message> {
         let mut sent = Vec::new();
         while node.has_ready() {

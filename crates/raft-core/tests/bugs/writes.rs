@@ -48,7 +48,7 @@ fn a_repeated_append_is_not_acknowledged_before_the_first_is_durable() {
 fn an_own_acknowledgement_does_not_count_in_a_later_term() {
     let conf_state = raft_core::ConfState::of_voters([id(1), id(2), id(3)]);
     let storage = MemoryStorage::with_conf_state(conf_state);
-    let config = asynchronous(plain(Config::new(id(1))));
+    let config = asynchronous(plain(Config::protected(id(1))));
     let mut node = RawNode::new(config, storage).expect("it starts");
     be_elected(&mut node);
     for text in ["old", "older", "oldest"] {
@@ -110,7 +110,8 @@ fn a_receipt_from_before_a_snapshot_does_not_count_behind_it() {
     for choose in [plain, asynchronous] {
         let conf_state = raft_core::ConfState::of_voters([id(1), id(2), id(3)]);
         let storage = MemoryStorage::with_conf_state(conf_state.clone());
-        let mut node = RawNode::new(choose(plain(Config::new(id(1)))), storage).expect("it starts");
+        let mut node =
+            RawNode::new(choose(plain(Config::protected(id(1)))), storage).expect("it starts");
         let entries = |prev: EntryId, commit: u64| Body::Append {
             prev,
             entries: Entries::from_batch(
@@ -220,7 +221,7 @@ fn applications_in_another_order_move_nothing_back() {
 fn leader_of_itself() -> RawNode<MemoryStorage> {
     let conf_state = raft_core::ConfState::of_voters([id(1)]);
     let storage = MemoryStorage::with_conf_state(conf_state);
-    let config = asynchronous(Config::new(id(1)));
+    let config = asynchronous(Config::protected(id(1)));
     let mut node = RawNode::new(config, storage).expect("it starts");
     node.campaign().expect("it is alive");
     while node.has_ready() {

@@ -1,6 +1,6 @@
 //! Thesis §6.4: reads without the log.
 
-use raft_core::{Body, ConfChange, ConfChangeType, Config, OddMessages, ReadOnly, RoleKind};
+use raft_core::{Body, ConfChange, ConfChangeType, Config, Protections, ReadOnly, RoleKind};
 
 use super::plain;
 use crate::support::{Cluster, Disk, command, id};
@@ -221,10 +221,10 @@ fn the_only_voter_reads_only_after_its_first_commit() {
 /// the only voter is somebody else. That can be stale; the default is not.
 #[test]
 fn a_removed_leader_reads_through_the_voter_that_is_left() {
-    for odd_messages in [OddMessages::Refuse, OddMessages::Take] {
+    for protections in [Protections::On, Protections::Off] {
         let mut cluster = Cluster::with(2, |config| Config {
             step_down_on_removal: false,
-            odd_messages,
+            protections,
             ..config
         });
         cluster.elect(1);
@@ -236,6 +236,6 @@ fn a_removed_leader_reads_through_the_voter_that_is_left() {
         cluster.read(1).expect("it leads");
         cluster.deliver_all();
         let answered = !cluster.server(1).reads().is_empty();
-        assert_eq!(answered, odd_messages == OddMessages::Take);
+        assert_eq!(answered, protections == Protections::Off);
     }
 }

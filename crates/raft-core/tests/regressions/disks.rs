@@ -31,7 +31,7 @@ fn a_stored_commit_index_outside_the_log_is_refused_at_the_start() {
         vote: None,
         commit: index(99),
     });
-    let error = RawNode::new(Config::new(id(1)), storage).expect_err("it is impossible");
+    let error = RawNode::new(Config::protected(id(1)), storage).expect_err("it is impossible");
     assert!(
         matches!(error, StartError::CommitOutOfRange { commit, .. } if commit == index(99)),
         "{error}"
@@ -43,7 +43,7 @@ fn applying_outside_the_log_is_refused_at_the_start() {
     for applied in [5, u64::MAX] {
         let config = Config {
             applied: index(applied),
-            ..Config::new(id(1))
+            ..Config::protected(id(1))
         };
         let error = RawNode::new(config, storage()).expect_err("only 4 are committed");
         assert!(
@@ -55,7 +55,7 @@ fn applying_outside_the_log_is_refused_at_the_start() {
     compacted.compact(index(3)).expect("it is in the log");
     let config = Config {
         applied: index(2),
-        ..Config::new(id(1))
+        ..Config::protected(id(1))
     };
     let error = RawNode::new(config, compacted).expect_err("entry 3 is gone");
     assert!(
@@ -73,7 +73,7 @@ fn a_commit_index_before_the_log_is_refused_at_the_start() {
         vote: None,
         commit: index(1),
     });
-    let error = RawNode::new(Config::new(id(1)), storage).expect_err("2 and 3 are gone");
+    let error = RawNode::new(Config::protected(id(1)), storage).expect_err("2 and 3 are gone");
     assert!(
         matches!(error, StartError::CommitOutOfRange { .. }),
         "{error}"
@@ -87,7 +87,7 @@ fn an_impossible_stored_configuration_is_refused_at_the_start() {
         ..ConfState::of_voters([id(1)])
     };
     let error = RawNode::new(
-        Config::new(id(1)),
+        Config::protected(id(1)),
         MemoryStorage::with_conf_state(conf_state),
     )
     .expect_err("a learner does not vote");
@@ -106,7 +106,8 @@ fn a_lost_hard_state_is_noticed_at_the_start() {
             vote: None,
             commit: index(0),
         });
-        let error = RawNode::new(Config::new(id(1)), storage).expect_err("the log is of term 2");
+        let error =
+            RawNode::new(Config::protected(id(1)), storage).expect_err("the log is of term 2");
         assert!(
             matches!(error, StartError::TermBehindLog { last, .. } if last == term(2)),
             "{error}"
@@ -122,7 +123,7 @@ fn a_disk_at_the_end_of_all_numbers_is_refused_at_the_start() {
         vote: Some(id(2)),
         commit: index(4),
     });
-    let error = RawNode::new(Config::new(id(1)), far).expect_err("no term is so late");
+    let error = RawNode::new(Config::protected(id(1)), far).expect_err("no term is so late");
     assert!(matches!(error, StartError::OutOfRange { .. }), "{error}");
     let mut long = MemoryStorage::new();
     long.apply_snapshot(Snapshot {
@@ -134,7 +135,7 @@ fn a_disk_at_the_end_of_all_numbers_is_refused_at_the_start() {
         data: Bytes::new(),
     })
     .expect("the storage is empty");
-    let error = RawNode::new(Config::new(id(1)), long).expect_err("no log is so long");
+    let error = RawNode::new(Config::protected(id(1)), long).expect_err("no log is so long");
     assert!(matches!(error, StartError::OutOfRange { .. }), "{error}");
 }
 
@@ -142,7 +143,7 @@ fn a_disk_at_the_end_of_all_numbers_is_refused_at_the_start() {
 fn a_configuration_that_contradicts_itself_is_refused_at_the_start() {
     let config = Config {
         heartbeat_ticks: 10,
-        ..Config::new(id(1))
+        ..Config::protected(id(1))
     };
     let error = RawNode::new(config, storage()).expect_err("followers would campaign");
     assert!(matches!(

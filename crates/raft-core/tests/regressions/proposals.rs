@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ConfChange, ConfChangeType, ConfState, Config, Misbehaved, OddMessages, Proposal,
-    ProposeError, StepError,
+    Body, ConfChange, ConfChangeType, ConfState, Config, Misbehaved, Proposal, ProposeError,
+    Protections, StepError,
 };
 
 use super::{leader, misbehaved, refused, snapshot_at, still_works};
@@ -99,7 +99,7 @@ fn what_was_passed_on_to_a_follower_goes_no_further() {
     // As etcd has it, they come back.
     for number in [2, 3] {
         cluster.reconfigure(number, |config| Config {
-            odd_messages: OddMessages::Take,
+            protections: Protections::Off,
             ..config
         });
     }

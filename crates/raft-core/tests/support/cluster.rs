@@ -40,7 +40,7 @@ impl Cluster {
         let conf_state = ConfState::of_voters((1..=voters).map(id));
         let mut cluster = Self::default();
         for number in 1..=voters {
-            let config = choose(Config::new(id(number)));
+            let config = choose(Config::protected(id(number)));
             cluster.add(config, bootstrapped(conf_state.clone()));
         }
         cluster
@@ -69,7 +69,7 @@ impl Cluster {
             let config = Config {
                 pre_vote: false,
                 check_quorum: false,
-                ..Config::new(id(number))
+                ..Config::protected(id(number))
             };
             cluster.add(config, storage);
         }
@@ -83,7 +83,7 @@ impl Cluster {
 
     /// Adds a server that has never run, to be told everything by a leader.
     pub(crate) fn add_empty(&mut self, number: u64) {
-        self.add(Config::new(id(number)), MemoryStorage::new());
+        self.add(Config::protected(id(number)), MemoryStorage::new());
     }
 
     // ── looking ──────────────────────────────────────────────────────────────

@@ -42,7 +42,7 @@ const COMMANDS_WAITING_MAX: usize = 64;
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let id = NodeId::new(1).expect("1 is a node id");
 /// let storage = SharedStorage::new(MemoryStorage::with_conf_state(ConfState::of_voters([id])));
-/// let (node, mut readys) = Node::start(Config::new(id), storage.clone())?;
+/// let (node, mut readys) = Node::start(Config::protected(id), storage.clone())?;
 ///
 /// node.campaign().await?;
 /// let proposer = node.clone();

@@ -127,7 +127,7 @@ fn start(
     // The same elections in every run: the seed is the id.
     let config = Config {
         storage_writes,
-        ..Config::new(node_id(id))
+        ..Config::protected(node_id(id))
     };
     let (node, readys) = Node::start(config, storage.clone()).expect("the node starts");
     let (applied, applied_by_node) = mpsc::unbounded_channel();

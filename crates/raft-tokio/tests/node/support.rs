@@ -108,7 +108,7 @@ impl Fixture {
         let mut config = Config {
             pre_vote: false,
             check_quorum: false,
-            ..Config::new(node_id(1))
+            ..Config::protected(node_id(1))
         };
         configure(&mut config);
         let (node, readys) = Node::start(config, to_read).expect("the node starts");

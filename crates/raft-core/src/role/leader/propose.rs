@@ -13,7 +13,6 @@ use smallvec::SmallVec;
 use super::Leader;
 use super::conf_gate::{ConfChangeGate, Refusals};
 use crate::common::Common;
-use crate::config::OddMessages;
 use crate::error::{ConfChangeRefusal, ProposeError};
 use crate::storage::{Storage, StorageError};
 use crate::types::{Entries, Entry, LogIndex, Proposal, Proposals, Term};
@@ -69,8 +68,7 @@ impl Leader {
             .and_then(|refused| self.append(common, proposals, &refused));
         // What was admitted and then refused with its batch is not pending.
         // (etcd waits for it all the same.)
-        let exact = common.config.odd_messages == OddMessages::Take;
-        if !exact && matches!(appended, Err(NotAppended::Refused(_))) {
+        if common.config.is_protected() && matches!(appended, Err(NotAppended::Refused(_))) {
             self.conf_changes = ConfChangeGate::pending_until(pending);
         }
         let appended = appended?;

@@ -19,7 +19,7 @@ use bytes::Bytes;
 
 use super::Leader;
 use crate::common::{Common, ReadRequest};
-use crate::config::{OddMessages, ReadOnly};
+use crate::config::ReadOnly;
 use crate::storage::{Storage, StorageError};
 use crate::types::{Body, LogIndex, NodeId};
 
@@ -89,8 +89,7 @@ impl Leader {
         context: Bytes,
     ) -> Result<(), StorageError> {
         let request = ReadRequest { from, context };
-        let exact = common.config.odd_messages == OddMessages::Take;
-        if exact && common.membership.voters().is_singleton() {
+        if !common.config.is_protected() && common.membership.voters().is_singleton() {
             // etcd asks nobody, not even whether the only voter is this server
             // or what an earlier term committed.
             let index = common.log.committed();
@@ -160,9 +159,8 @@ impl Leader {
 
 /// Whether nobody else could lead: this server is the only voter.
 fn is_own_quorum<S>(common: &Common<S>) -> bool {
-    let exact = common.config.odd_messages == OddMessages::Take;
     let voters = common.membership.voters();
-    !exact && voters.is_singleton() && voters.contains(common.id())
+    common.config.is_protected() && voters.is_singleton() && voters.contains(common.id())
 }
 
 /// Whether the last committed entry is of this term.

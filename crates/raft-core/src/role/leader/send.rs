@@ -89,7 +89,7 @@ fn send_append<S: Storage>(
         return Ok(false);
     }
     // It has everything. (Whoever acknowledged more than there is, which only
-    // `OddMessages::Take` believes, has another log and gets the snapshot.)
+    // `Protections::Off` believes, has another log and gets the snapshot.)
     if empty == EmptyAppend::Skip && progress.next() == common.log.last_index().next() {
         return Ok(false);
     }
