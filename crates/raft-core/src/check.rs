@@ -102,3 +102,6 @@ pub(crate) fn check<S: Storage>(raft: &Raft<S>) -> Result<(), BrokenInvariant> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

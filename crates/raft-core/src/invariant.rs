@@ -76,8 +76,9 @@ pub enum BrokenInvariant {
     #[error("the leader does not replicate to exactly the members")]
     FollowersAreNotMembers,
     /// matched < next, and matched is in the leader's log. (Only checked with
-    /// [`Protections::On`](crate::Protections::On): a follower that acknowledges more than the leader
-    /// has is believed otherwise, and so it stays when the log has grown.)
+    /// [`Protections::On`](crate::Protections::On): otherwise a follower that
+    /// acknowledges more than the leader has is believed, and so it stays when the
+    /// log has grown.)
     #[error("the progress of {id} is broken: matched {matched}, next {next}, last {last}")]
     Progress {
         /// The follower.

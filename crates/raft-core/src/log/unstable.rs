@@ -195,3 +195,56 @@ impl Unstable {
         self.entries.limited_between(low, high, bytes_max)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Entry, SnapshotMetadata};
+    use bytes::Bytes;
+    use smallvec::SmallVec;
+
+    fn at(indexes: impl IntoIterator<Item = u64>) -> Entries {
+        let entry = |index| Entry::normal(Term::new(1), LogIndex::new(index), Bytes::new());
+        Entries::from_numbered(indexes.into_iter().map(entry).collect::<SmallVec<_>>())
+    }
+
+    /// Entries 5 to 7, of which the first is being written.
+    fn sound() -> Unstable {
+        let mut unstable = Unstable::new(LogIndex::new(5));
+        unstable.truncate_and_append(at([5]));
+        unstable.accept_in_progress();
+        unstable.truncate_and_append(at([6, 7]));
+        assert_eq!(unstable.check(), Ok(()));
+        unstable
+    }
+
+    #[test]
+    fn each_invariant_is_noticed_where_it_is_broken() {
+        for in_progress in [4, 9] {
+            let mut unstable = sound();
+            unstable.in_progress = LogIndex::new(in_progress);
+            let checked = unstable.check();
+            assert!(
+                matches!(checked, Err(BrokenInvariant::UnstableOutOfOrder { .. })),
+                "{checked:?}"
+            );
+        }
+        // Entries that only say that they are consecutive.
+        let mut unstable = sound();
+        unstable.entries.append(at([8, 10]));
+        let offset = unstable.offset();
+        let broken = BrokenInvariant::UnstableNotConsecutive { offset };
+        assert_eq!(unstable.check(), Err(broken));
+        for (snapshot, is_before) in [(4, true), (5, false), (7, false)] {
+            let mut unstable = sound();
+            unstable.snapshot = Some(Snapshot {
+                metadata: SnapshotMetadata {
+                    index: LogIndex::new(snapshot),
+                    ..SnapshotMetadata::default()
+                },
+                ..Snapshot::default()
+            });
+            assert_eq!(unstable.check().is_ok(), is_before, "{snapshot}");
+        }
+    }
+}

@@ -46,4 +46,18 @@ impl Membership {
         }
         Ok(membership)
     }
+
+    /// What `state` says, whether or not it can be.
+    #[cfg(test)]
+    pub(crate) fn unchecked(state: &ConfState) -> Self {
+        Self {
+            voters: JointConfig {
+                incoming: state.voters.iter().copied().collect(),
+                outgoing: state.voters_outgoing.iter().copied().collect(),
+            },
+            learners: state.learners.clone(),
+            learners_next: state.learners_next.clone(),
+            auto_leave: state.auto_leave,
+        }
+    }
 }

@@ -68,6 +68,11 @@ impl Leader {
         &self.followers
     }
 
+    #[cfg(test)]
+    pub(crate) fn followers_mut(&mut self) -> &mut Followers {
+        &mut self.followers
+    }
+
     pub(crate) fn transferee(&self) -> Option<NodeId> {
         self.transfer.map(|transfer| transfer.to)
     }
