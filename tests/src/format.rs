@@ -504,8 +504,9 @@ pub fn progress(id: NodeId, state: &ProgressState) -> String {
     if state.paused {
         text.push_str(" paused");
     }
-    if let Flow::Snapshot { pending } = state.flow
-        && pending > LogIndex::ZERO
+    if let Flow::Snapshot {
+        pending: Some(pending),
+    } = state.flow
     {
         let _ = write!(text, " pendingSnap={pending}");
     }

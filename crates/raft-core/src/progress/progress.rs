@@ -28,7 +28,7 @@ pub enum Flow {
     /// Nothing, until the snapshot at `pending` has arrived or failed.
     Snapshot {
         /// The index of the snapshot; `None` once it was reported as failed.
-        pending: LogIndex,
+        pending: Option<LogIndex>,
     },
 }
 
@@ -36,7 +36,7 @@ pub enum Flow {
 ///
 /// # Invariants
 /// - `matched < next`.
-/// - `Flow::Snapshot { pending }` ⇒ `next == pending + 1` when it began.
+/// - `Flow::Snapshot` ⇒ `next` is one after the snapshot when it began.
 #[derive(Clone, Debug)]
 pub struct Progress {
     pub(super) matched: LogIndex,
@@ -191,8 +191,10 @@ impl Progress {
     /// probing starts behind it.
     pub fn become_probe(&mut self) {
         let after_snapshot = match self.flow {
-            Flow::Snapshot { pending } => pending.next(),
-            Flow::Probe | Flow::Replicate => LogIndex::ZERO,
+            Flow::Snapshot {
+                pending: Some(pending),
+            } => pending.next(),
+            Flow::Snapshot { pending: None } | Flow::Probe | Flow::Replicate => LogIndex::ZERO,
         };
         self.reset(Flow::Probe);
         self.next = self.matched.next().max(after_snapshot);
@@ -207,7 +209,9 @@ impl Progress {
 
     /// Waits for the snapshot at `pending`.
     pub fn become_snapshot(&mut self, pending: LogIndex) {
-        self.reset(Flow::Snapshot { pending });
+        self.reset(Flow::Snapshot {
+            pending: Some(pending),
+        });
         self.next = pending.next();
         self.sent_commit = pending;
     }
@@ -215,7 +219,7 @@ impl Progress {
     /// The snapshot on its way was lost: probing starts at the match.
     pub fn snapshot_failed(&mut self) {
         if let Flow::Snapshot { pending } = &mut self.flow {
-            *pending = LogIndex::ZERO;
+            *pending = None;
         }
     }
 
