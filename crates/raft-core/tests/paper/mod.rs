@@ -7,6 +7,8 @@ mod s5_1_terms;
 mod s5_2_election;
 mod s5_3_replication;
 mod s5_4_safety;
+mod s5_5_crashes;
+mod s5_6_timing;
 mod s6_membership;
 mod s7_snapshots;
 mod s8_clients;

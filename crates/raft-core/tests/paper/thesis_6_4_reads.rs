@@ -218,7 +218,7 @@ fn the_only_voter_reads_only_after_its_first_commit() {
 }
 
 /// As in etcd, a node that is to be compared with it answers at once, even if
-/// the only voter is somebody else. That can be stale; the default is not.
+/// the only voter is somebody else. That can be stale; a protected one asks.
 #[test]
 fn a_removed_leader_reads_through_the_voter_that_is_left() {
     for protections in [Protections::On, Protections::Off] {

@@ -6,7 +6,7 @@ use raft_core::{
     StepError, Term, VoteResponse,
 };
 
-use super::{leader, misbehaved, refused, snapshot_at, still_works};
+use super::{leader, misbehaved, refused, refused_by, snapshot_at, still_works};
 use crate::support::{Cluster, Disk, command, id, index, message, term};
 
 #[test]
@@ -179,13 +179,14 @@ fn a_message_for_another_server_is_refused() {
             context: Bytes::new(),
         },
     );
-    let node = cluster.server_mut(2).node_mut();
-    let error = node.step(misdirected.clone()).expect_err("it is for 3");
+    let error = refused_by(&mut cluster, 2, misdirected.clone());
     assert!(
         matches!(error, StepError::Misbehaved { why: Misbehaved::NotForUs { to }, .. } if to == id(3))
     );
     misdirected.to = id(2);
+    let node = cluster.server_mut(2).node_mut();
     node.step(misdirected).expect("now it is for 2");
+    still_works(&mut cluster);
 }
 
 #[test]

@@ -8,10 +8,14 @@ mod disks;
 mod messages;
 mod proposals;
 
-use bytes::Bytes;
-use raft_core::{Body, ConfState, Message, Misbehaved, Snapshot, SnapshotMetadata, StepError};
+use std::fmt;
 
-use crate::support::{Cluster, command, index, term};
+use bytes::Bytes;
+use raft_core::{
+    Body, ConfState, Message, Misbehaved, RawNode, Snapshot, SnapshotMetadata, StepError,
+};
+
+use crate::support::{Cluster, SlowStorage, command, index, term};
 
 /// A leader of three in term 2, with three commands.
 fn leader() -> Cluster {
@@ -26,11 +30,29 @@ fn leader() -> Cluster {
 
 /// Steps what must be refused, and compares everything before and after.
 fn refused(cluster: &mut Cluster, message: Message) -> StepError {
-    let node = cluster.server_mut(message.to.get()).node_mut();
+    refused_by(cluster, message.to.get(), message)
+}
+
+/// The same at a server that the message need not be for.
+fn refused_by(cluster: &mut Cluster, number: u64, message: Message) -> StepError {
+    let node = cluster.server_mut(number).node_mut();
     let before = format!("{node:?}");
     let error = node.step(message).expect_err("it must be refused");
     assert_eq!(format!("{node:?}"), before, "{error} changed something");
     node.check().expect("the invariants hold");
+    error
+}
+
+/// Does what must be an error, and compares everything before and after.
+fn fails<T: fmt::Debug, E: fmt::Display>(
+    cluster: &mut Cluster,
+    number: u64,
+    action: impl FnOnce(&mut RawNode<SlowStorage>) -> Result<T, E>,
+) -> E {
+    let node = cluster.server_mut(number).node_mut();
+    let before = format!("{node:?}");
+    let error = action(node).expect_err("it cannot be done");
+    assert_eq!(format!("{node:?}"), before, "{error} changed something");
     error
 }
 

@@ -6,7 +6,7 @@ use raft_core::{
     Protections, StepError,
 };
 
-use super::{leader, misbehaved, refused, snapshot_at, still_works};
+use super::{fails, leader, misbehaved, refused, snapshot_at, still_works};
 use crate::support::{Cluster, command, id, message, term};
 
 /// A snapshot in the leader's place makes `to` take `from` for the leader.
@@ -25,8 +25,8 @@ fn an_empty_proposal_is_refused() {
     };
     let why = misbehaved(&mut cluster, message(2, 1, 0, empty));
     assert_eq!(why, Misbehaved::EmptyProposal);
-    let own = cluster.with_node(1, |node| node.propose_batch(Vec::new()));
-    assert_eq!(own, Err(ProposeError::Empty));
+    let own = fails(&mut cluster, 1, |node| node.propose_batch(Vec::new()));
+    assert_eq!(own, ProposeError::Empty);
     still_works(&mut cluster);
 }
 
@@ -91,8 +91,15 @@ fn what_was_passed_on_to_a_follower_goes_no_further() {
     assert_eq!(passed_on.len(), 3);
     for request in passed_on {
         let is_proposal = matches!(request.body, Body::Propose { .. });
-        let taken = cluster.with_node(3, |node| node.step(request));
-        assert_eq!(taken.is_err(), is_proposal);
+        if is_proposal {
+            let error = refused(&mut cluster, request);
+            assert!(matches!(
+                error,
+                StepError::Propose(ProposeError::ForwardingDisabled { leader }) if leader == id(2)
+            ));
+        } else {
+            cluster.deliver(request);
+        }
     }
     assert_eq!(cluster.in_flight(), []);
 
