@@ -116,7 +116,13 @@ fn run(choices: &Choices) -> ExitCode {
         total.restarts,
         total.reads,
         total.configurations,
+        total.joint,
         total.snapshots,
+        total.transfers,
+        total.pre_votes,
+        total.asynchronous,
+        // Of all settings the rarest.
+        total.leases * 4,
     ];
     if choices.scripts >= SCRIPTS && happened.iter().any(|count| *count < choices.scripts / 10) {
         println!("too little happened in these scripts");

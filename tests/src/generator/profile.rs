@@ -91,6 +91,7 @@ fn settings(rng: &mut Rng, writes: Writes) -> String {
         ("checkquorum", 50),
         ("step-down-on-removal", 50),
         ("disable-proposal-forwarding", 10),
+        ("disable-conf-change-validation", 10),
     ] {
         if rng.u8(0..100) < percent {
             words.push(format!("{word}=true"));

@@ -110,8 +110,18 @@ pub struct Figures {
     pub reads: u64,
     /// Configurations that a state machine was in.
     pub configurations: u64,
+    /// Entries after which a state machine was seen with two majorities.
+    pub joint: u64,
     /// Snapshots received.
     pub snapshots: u64,
+    /// Servers told to campaign because leadership was handed to them.
+    pub transfers: u64,
+    /// Promises asked for or given before an election.
+    pub pre_votes: u64,
+    /// Scripts whose nodes write and apply asynchronously.
+    pub asynchronous: u64,
+    /// Scripts whose reads rest on leases.
+    pub leases: u64,
 }
 
 impl Figures {
@@ -123,7 +133,12 @@ impl Figures {
         self.restarts += other.restarts;
         self.reads += other.reads;
         self.configurations += other.configurations;
+        self.joint += other.joint;
         self.snapshots += other.snapshots;
+        self.transfers += other.transfers;
+        self.pre_votes += other.pre_votes;
+        self.asynchronous += other.asynchronous;
+        self.leases += other.leases;
     }
 }
 
@@ -166,13 +181,21 @@ impl Run {
             elections: count(self.history.elections()),
             committed: self.history.commit_highest().get(),
             configurations: count(self.history.configurations()),
+            joint: count(self.history.joint_configurations()),
             ..Figures::default()
         };
         for step in &self.steps {
+            let says = |what| count(step.output.matches(what).count());
             figures.restarts += u64::from(step.line.starts_with("restart"));
-            figures.reads += count(step.output.matches("ReadStates").count());
-            figures.snapshots += count(step.output.matches("Snapshot: Index").count());
+            figures.reads += says("ReadStates");
+            figures.snapshots += says("Snapshot: Index");
+            figures.transfers += says("MsgTimeoutNow");
+            figures.pre_votes += says("MsgPreVote");
         }
+        // All nodes of a script are added with the same settings.
+        let settings = self.steps.first().map_or("", |step| step.line.as_str());
+        figures.asynchronous = u64::from(settings.contains("async-storage-writes=true"));
+        figures.leases = u64::from(settings.contains("read-only=lease-based"));
         figures
     }
 

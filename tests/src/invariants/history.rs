@@ -83,6 +83,11 @@ impl History {
         states.windows(2).filter(|pair| pair[0] != pair[1]).count()
     }
 
+    /// How often a state machine was seen in a configuration with two majorities.
+    pub fn joint_configurations(&self) -> usize {
+        self.states.values().filter(|(_, c)| c.is_joint()).count()
+    }
+
     /// A command is about to be run.
     pub fn before(&mut self, command: &Command) {
         self.restarted = None;
