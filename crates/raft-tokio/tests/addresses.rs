@@ -2,6 +2,7 @@
 //! starts again from one, reaches members of which nobody ever told it.
 
 use std::net::SocketAddr;
+use std::ops::RangeBounds;
 use std::time::Duration;
 
 use raft_tokio::{ChangeMembershipError, Raft, RaftConfig, ReplicaStatus};
@@ -24,6 +25,15 @@ async fn start(servers: &Servers, id: u64) -> Raft {
 }
 
 async fn start_at(servers: &Servers, listen: SocketAddr, id: u64) -> Raft {
+    start_knowing(servers, FIRST, listen, id).await
+}
+
+async fn start_knowing(
+    servers: &Servers,
+    known: impl RangeBounds<u64>,
+    listen: SocketAddr,
+    id: u64,
+) -> Raft {
     let voters = FIRST.filter(|_| FIRST.contains(&id)).map(node_id).collect();
     let config = RaftConfig {
         tick: Duration::from_millis(20),
@@ -33,7 +43,7 @@ async fn start_at(servers: &Servers, listen: SocketAddr, id: u64) -> Raft {
         ..RaftConfig::new(node_id(id), voters)
     };
     let log = servers.log(id).unwrap();
-    let transport = servers.listen_at(listen, FIRST, &log).await;
+    let transport = servers.listen_at(listen, known, &log).await;
     Raft::start(config, Journal::default(), log, transport)
         .await
         .unwrap()
@@ -86,12 +96,16 @@ async fn hand_over(from: &Raft, to: &Raft) {
 /// Adds a server with its address, and gives it a vote.
 async fn join(servers: &Servers, leader: &Raft, id: u64) -> Raft {
     let raft = start(servers, id).await;
+    add(servers, leader, id).await;
+    raft
+}
+
+async fn add(servers: &Servers, leader: &Raft, id: u64) {
     let address = servers.address(id).to_string();
     let added = leader.add_learner(node_id(id), Some(address));
     timeout(PATIENCE, added).await.expect("in time").unwrap();
     let promoted = leader.promote(node_id(id));
     timeout(PATIENCE, promoted).await.expect("in time").unwrap();
-    raft
 }
 
 async fn stop_all(replicas: Vec<Raft>) {
@@ -151,6 +165,43 @@ async fn who_comes_by_a_snapshot_reaches_a_member_it_was_never_told_of() {
         [(node_id(5), &*own)]
     );
     first.extend([four, five]);
+    stop_all(first).await;
+}
+
+/// Four and five are told of nobody: not where the first members are, nor each
+/// other.
+#[tokio::test]
+async fn who_joins_without_a_single_address_answers_leads_and_comes_again() {
+    let servers = Servers::new(5);
+    let mut first = Vec::new();
+    for id in FIRST {
+        first.push(start(&servers, id).await);
+    }
+    let leader = leader_of(&first).await;
+    // By the log, and by a snapshot.
+    let four = start_knowing(&servers, 100.., servers.address(4), 4).await;
+    add(&servers, &leader, 4).await;
+    for raft in first.iter().chain([&four]) {
+        compact(raft).await;
+    }
+    let five = start_knowing(&servers, 100.., servers.address(5), 5).await;
+    add(&servers, &leader, 5).await;
+    write_through(&four, "through four").await;
+    write_through(&five, "through five").await;
+    hand_over(&leader, &five).await;
+    write_through(&four, "from one to the other").await;
+
+    // Again, with whoever led last gone: all that it hears of is in the handshakes.
+    timeout(PATIENCE, five.shutdown()).await.expect("it stops");
+    drop(five);
+    timeout(PATIENCE, four.shutdown()).await.expect("it stops");
+    drop(four);
+    let four = start_knowing(&servers, 100.., servers.address(4), 4).await;
+    write_through(&four, "through four again").await;
+    let leader = leader_of(&first).await;
+    hand_over(&leader, &four).await;
+    write_through(&leader, "to four").await;
+    first.push(four);
     stop_all(first).await;
 }
 

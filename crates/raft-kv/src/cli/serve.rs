@@ -42,7 +42,7 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "ADDR")]
     listen_http: Option<SocketAddr>,
     /// A node of the cluster and where it is reached. Once for each; this node
-    /// may be among them.
+    /// may be among them. A node that joins needs none.
     #[arg(long = "peer", value_parser = parse_peer, value_name = "ID=ADDR")]
     peers: Vec<(NodeId, String)>,
     /// This node is to be added to a running cluster, and begins no new one.

@@ -7,6 +7,8 @@
 //! - Emits: the encodings of `proto/transport.proto`, [`WireError`].
 //! - Source: ours.
 
+use std::num::NonZeroU16;
+
 use bytes::{Bytes, BytesMut};
 use raft_core::{Body, Message};
 
@@ -258,6 +260,7 @@ fn pb_handshake(handshake: Handshake) -> pb::Handshake {
             pb::Folder { id_high, id_low }
         }),
         process: handshake.process,
+        listen_port: handshake.listen_port.map_or(0, |port| port.get().into()),
     }
 }
 
@@ -284,6 +287,10 @@ fn read_handshake(body: Bytes) -> Result<Handshake, WireError> {
             .folder
             .map(|folder| of_halves(folder.id_high, folder.id_low)),
         process: handshake.process,
+        // What is no port is as good as none.
+        listen_port: u16::try_from(handshake.listen_port)
+            .ok()
+            .and_then(NonZeroU16::new),
     })
 }
 

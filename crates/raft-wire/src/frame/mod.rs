@@ -19,6 +19,8 @@
 
 mod body;
 
+use std::num::NonZeroU16;
+
 use body::FrameBody;
 use bytes::{BufMut, Bytes, BytesMut};
 use raft_core::{Message, NodeId};
@@ -159,6 +161,9 @@ pub struct Handshake {
     /// Drawn at random by the sender's process, so that two processes which were
     /// started with copies of one folder can be told apart.
     pub process: u64,
+    /// The port on which the sender listens, on the machine that it connects
+    /// from, if it says so.
+    pub listen_port: Option<NonZeroU16>,
 }
 
 /// What a connection is for.

@@ -98,6 +98,10 @@ pub struct Handshake {
     /// Drawn at random by the sender's process.
     #[prost(fixed64, tag = "9")]
     pub process: u64,
+    /// The port on which the sender listens, on the machine that it connects from;
+    /// zero if it does not say.
+    #[prost(uint32, tag = "10")]
+    pub listen_port: u32,
 }
 /// A data folder, as it was made once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -1,6 +1,8 @@
 //! Frames survive any way of cutting a stream into pieces; damaged ones do not
 //! get through.
 
+use std::num::NonZeroU16;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -55,9 +57,18 @@ fn handshake() -> impl Strategy<Value = Handshake> {
         number(),
         purpose,
         folder,
+        any::<u16>().prop_map(NonZeroU16::new),
     )
         .prop_map(
-            |(protocol_version, cluster_id, (from, to), incarnation, purpose, folder)| Handshake {
+            |(
+                protocol_version,
+                cluster_id,
+                (from, to),
+                incarnation,
+                purpose,
+                folder,
+                listen_port,
+            )| Handshake {
                 protocol_version,
                 cluster_id,
                 from,
@@ -66,6 +77,7 @@ fn handshake() -> impl Strategy<Value = Handshake> {
                 purpose,
                 folder: folder.0,
                 process: folder.1,
+                listen_port,
             },
         )
 }

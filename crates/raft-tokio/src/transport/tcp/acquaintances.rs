@@ -235,6 +235,7 @@ mod tests {
             purpose: ConnectionPurpose::Messages,
             folder,
             process,
+            listen_port: None,
         }
     }
 

@@ -36,7 +36,9 @@ pub struct TcpTransportConfig {
     /// Where to listen. Port 0 takes any that is free.
     pub listen: SocketAddr,
     /// The other servers, each as `host:port`. Names are looked up anew for
-    /// every connection.
+    /// every connection. Who is not named here, nor known to the cluster, is
+    /// answered on the machine that it connects from, at the port on which it
+    /// listens: so a server that joins needs to name nobody.
     pub peers: Vec<(NodeId, String)>,
     /// The longest frame, in bytes; the same on every server. An append carries at least one entry,
     /// however large, so this also bounds a command. 64 MiB by default: far

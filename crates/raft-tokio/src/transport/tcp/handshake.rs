@@ -6,6 +6,7 @@
 //! time is limited.
 
 use std::io;
+use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use raft_core::NodeId;
@@ -32,6 +33,8 @@ pub(super) struct Connection {
 pub(super) struct Guest {
     pub(super) peer: NodeId,
     pub(super) purpose: ConnectionPurpose,
+    /// Where it listens, on its machine.
+    pub(super) listen_port: Option<NonZeroU16>,
     pub(super) connection: Connection,
     pub(super) ticket: Ticket,
 }
@@ -100,6 +103,7 @@ pub(super) async fn open(
         purpose,
         folder: config.folder_id,
         process: config.process,
+        listen_port: NonZeroU16::new(config.listen.port()),
     };
     connection.write(&Frame::Handshake(handshake)).await?;
     match connection
@@ -139,6 +143,7 @@ pub(super) async fn greet(
             Ok(Guest {
                 peer: handshake.from,
                 purpose: handshake.purpose,
+                listen_port: handshake.listen_port,
                 connection,
                 ticket,
             })

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::handshake::{Door, GreetError, Guest, greet};
 use super::plausible::is_plausible;
+use super::return_addresses::ReturnAddresses;
 use super::seldom::Seldom;
 use super::snapshot_receive::{self, Destination};
 use super::stream::{FrameReader, StreamError};
@@ -34,6 +35,7 @@ pub(super) struct Incoming {
     pub(super) inbox: Inbox,
     pub(super) snapshots: SnapshotExchange,
     pub(super) door: Door,
+    pub(super) return_addresses: Arc<ReturnAddresses>,
     /// How often somebody is complained about.
     pub(super) complaints: Seldom,
 }
@@ -81,9 +83,11 @@ impl Incoming {
         let Guest {
             peer,
             purpose,
+            listen_port,
             connection,
             ticket,
         } = guest;
+        self.return_addresses.learn(peer, remote, listen_port);
         let served = async {
             match purpose {
                 ConnectionPurpose::Messages => {

@@ -10,7 +10,7 @@
 //! | limits and patience | `config.rs` |
 //! | bytes to frames | `stream.rs` |
 //! | who may connect | `handshake.rs`, `acquaintances.rs`, `seats.rs` |
-//! | the way out | `outgoing.rs` |
+//! | the way out | `outgoing.rs`, `return_addresses.rs` |
 //! | the way in | `incoming.rs`, `plausible.rs` |
 //! | snapshots | `snapshot_send.rs`, `snapshot_receive.rs` |
 //!
@@ -27,6 +27,7 @@ mod handshake;
 mod incoming;
 mod outgoing;
 mod plausible;
+mod return_addresses;
 mod seats;
 mod seldom;
 mod snapshot_receive;
@@ -48,6 +49,7 @@ use tokio_util::task::TaskTracker;
 use self::acquaintances::{Acquaintances, News};
 use self::handshake::{Door, save};
 use self::outgoing::PeerLink;
+use self::return_addresses::{ReturnAddresses, Seen};
 use self::seats::Seats;
 use self::seldom::Seldom;
 use super::{Inbound, Inbox, Packet, Transport};
@@ -71,7 +73,11 @@ pub struct TcpTransport {
     listener: Option<TcpListener>,
     /// `None` until it is started.
     ends: Option<Ends>,
+    /// What the settings or the cluster say.
     addresses: Vec<(NodeId, String)>,
+    /// What the others have said themselves, and what of it has come to `links`.
+    return_addresses: Arc<ReturnAddresses>,
+    seen: Seen,
     links: Vec<PeerLink>,
     acquaintances: Arc<Acquaintances>,
     /// How often it is said that a server without an address is unreachable.
@@ -143,7 +149,7 @@ impl TcpTransport {
     ///
     /// # Cancel safety
     /// If it is cancelled nothing stays open.
-    pub async fn bind(config: TcpTransportConfig) -> Result<Self, TransportError> {
+    pub async fn bind(mut config: TcpTransportConfig) -> Result<Self, TransportError> {
         let address = config.listen;
         let refused = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => TransportError::AddressInUse { address },
@@ -157,6 +163,8 @@ impl TcpTransport {
         })?;
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let local_addr = listener.local_addr().map_err(refused)?;
+        // What peers hear is the port that it got.
+        config.listen = local_addr;
         let mut transport = Self {
             scope: Scope {
                 tasks: TaskTracker::new(),
@@ -166,6 +174,8 @@ impl TcpTransport {
             listener: Some(listener),
             ends: None,
             addresses: Vec::new(),
+            return_addresses: Arc::default(),
+            seen: Seen::default(),
             links: Vec::new(),
             acquaintances: Arc::new(acquaintances),
             strangers: Seldom::new(),
@@ -192,6 +202,24 @@ impl TcpTransport {
         self.stopped().await;
     }
 
+    /// Takes over where peers say that they are, of whom nobody else has said it.
+    fn look_at_return_addresses(&mut self) {
+        let Some(news) = self.return_addresses.news(&mut self.seen) else {
+            return;
+        };
+        for (id, address) in news {
+            if self.addresses.iter().any(|(known, _)| *known == id) {
+                continue;
+            }
+            let address = address.to_string();
+            let link = self.links.iter().find(|link| link.id() == id);
+            if link.is_none_or(|link| link.address() != address) {
+                self.links.retain(|link| link.id() != id);
+                self.connect(id, &address);
+            }
+        }
+    }
+
     fn connect(&mut self, id: NodeId, address: &str) {
         if let Some(ends) = &self.ends {
             self.links
@@ -213,6 +241,7 @@ impl Transport for TcpTransport {
                 acquaintances: Arc::clone(&self.acquaintances),
                 seats: Seats::default(),
             },
+            return_addresses: Arc::clone(&self.return_addresses),
             complaints: Seldom::new(),
         };
         self.scope
@@ -230,6 +259,7 @@ impl Transport for TcpTransport {
     }
 
     fn send(&mut self, to: NodeId, packet: Packet) {
+        self.look_at_return_addresses();
         let Some(Ends { inbox, .. }) = &self.ends else {
             return;
         };
@@ -253,9 +283,12 @@ impl Transport for TcpTransport {
 
     fn set_peer(&mut self, id: NodeId, address: Option<&str>) {
         let known = self.addresses.iter().find(|(peer, _)| *peer == id);
-        let unchanged = known.map(|(_, address)| address.as_str()) == address;
+        let unchanged = address.is_some() && known.map(|(_, known)| known.as_str()) == address;
         if unchanged || id == self.config.node_id {
             return;
+        }
+        if address.is_none() {
+            self.return_addresses.forget(id);
         }
         self.addresses.retain(|(peer, _)| *peer != id);
         self.links.retain(|link| link.id() != id);

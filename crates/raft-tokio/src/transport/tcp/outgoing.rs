@@ -110,6 +110,10 @@ impl PeerLink {
         self.peer.id
     }
 
+    pub(super) fn address(&self) -> &str {
+        &self.peer.address
+    }
+
     /// Queues a packet, or drops it.
     pub(super) fn send(&self, packet: Packet) {
         let traffic = &self.peer.traffic;

@@ -129,5 +129,6 @@ pub(crate) fn handshake(number: u64) -> Handshake {
         purpose: ConnectionPurpose::Messages,
         folder: None,
         process: 0,
+        listen_port: None,
     }
 }
