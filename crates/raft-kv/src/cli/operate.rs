@@ -57,7 +57,8 @@ pub(super) enum MemberCommand {
         #[command(flatten)]
         asked: Asked,
     },
-    /// Remove a node. Stop it afterwards; it cannot come back under its number.
+    /// Remove a node. Stop it afterwards; only with the folder that it has can it come back
+    /// under its number.
     Remove {
         /// The node.
         #[arg(long, value_parser = parse_node_id)]

@@ -7,7 +7,8 @@
 //! A node that was wiped comes with another folder; a copy of a folder comes with
 //! a start that was seen before, or with one that another process has; a node
 //! that was removed has left. None of them may speak in the name of the member
-//! that they were: it has forgotten what that one promised.
+//! that they were: it has forgotten what that one promised. Who is added again comes
+//! back with the folder that it had, or not at all.
 //!
 //! The first one to come under an id is believed. The file is text, a line for
 //! each server:
@@ -16,12 +17,13 @@
 //! raft-tokio peers 1
 //! node 2 folder 9f0c… start 7 process 51d2…
 //! node 4 left
+//! node 5 left folder 77ab… start 2 process 1f3e…
 //! ```
 //!
 //! - Owns: the file of the peers.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -38,13 +40,17 @@ const KNOWN_MAX: usize = 1024;
 /// What is known of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Known {
-    Folder {
-        id: u128,
-        start: u64,
-        process: u64,
-    },
-    /// It was removed from the cluster.
-    Left,
+    Member(Folder),
+    /// It was removed from the cluster. If it was seen before, it had this folder.
+    Left(Option<Folder>),
+}
+
+/// The folder of a server, when it was seen last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Folder {
+    id: u128,
+    start: u64,
+    process: u64,
 }
 
 /// Everybody who is known.
@@ -82,18 +88,18 @@ impl Acquaintances {
 
     /// Whether this is who it says.
     pub(super) fn check(&self, handshake: &Handshake) -> Result<(), HandshakeRejection> {
-        let (id, start, process) = match self.known().get(&handshake.from) {
-            Some(Known::Left) => return Err(HandshakeRejection::Removed),
-            Some(Known::Folder { id, start, process }) => (*id, *start, *process),
+        let seen = match self.known().get(&handshake.from) {
+            Some(Known::Left(_)) => return Err(HandshakeRejection::Removed),
+            Some(Known::Member(folder)) => *folder,
             None => return Ok(()),
         };
-        if handshake.folder != Some(id) {
+        if handshake.folder != Some(seen.id) {
             return Err(HandshakeRejection::OtherFolder);
         }
-        if handshake.incarnation < start {
+        if handshake.incarnation < seen.start {
             return Err(HandshakeRejection::StaleIncarnation);
         }
-        if handshake.incarnation == start && handshake.process != process {
+        if handshake.incarnation == seen.start && handshake.process != seen.process {
             return Err(HandshakeRejection::Twin);
         }
         Ok(())
@@ -104,11 +110,11 @@ impl Acquaintances {
         let Some(id) = handshake.folder else {
             return News::None;
         };
-        let now = Known::Folder {
+        let now = Known::Member(Folder {
             id,
             start: handshake.incarnation,
             process: handshake.process,
-        };
+        });
         let mut all = self.known();
         let has_room = all.len() < KNOWN_MAX || all.contains_key(&handshake.from);
         if has_room && all.insert(handshake.from, now) != Some(now) {
@@ -118,24 +124,29 @@ impl Acquaintances {
         }
     }
 
-    /// The server is a member, perhaps again.
+    /// The server is a member, perhaps again: then with the folder that it had.
     pub(super) fn joined(&self, peer: NodeId) -> News {
         let mut all = self.known();
-        match all.get(&peer) {
-            Some(Known::Left) => {
-                all.remove(&peer);
-                News::Some
-            }
-            Some(Known::Folder { .. }) | None => News::None,
-        }
+        let Some(Known::Left(folder)) = all.get(&peer).copied() else {
+            return News::None;
+        };
+        match folder {
+            Some(folder) => all.insert(peer, Known::Member(folder)),
+            None => all.remove(&peer),
+        };
+        News::Some
     }
 
     /// The server is no longer a member.
     pub(super) fn left(&self, peer: NodeId) -> News {
-        match self.known().insert(peer, Known::Left) {
-            Some(Known::Left) => News::None,
-            Some(Known::Folder { .. }) | None => News::Some,
-        }
+        let mut all = self.known();
+        let folder = match all.get(&peer) {
+            Some(Known::Left(_)) => return News::None,
+            Some(Known::Member(folder)) => Some(*folder),
+            None => None,
+        };
+        all.insert(peer, Known::Left(folder));
+        News::Some
     }
 
     /// Writes down what is known, durably. Blocks on the disk.
@@ -158,16 +169,35 @@ impl Acquaintances {
     }
 }
 
+impl fmt::Display for Folder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, start, process } = self;
+        write!(f, "folder {id:032x} start {start} process {process:016x}")
+    }
+}
+
+impl Folder {
+    /// Reads what [`Display`](fmt::Display) has written.
+    fn parse(words: &[&str]) -> Option<Self> {
+        let ["folder", id, "start", start, "process", process] = words else {
+            return None;
+        };
+        Some(Self {
+            id: u128::from_str_radix(id, 16).ok()?,
+            start: start.parse().ok()?,
+            process: u64::from_str_radix(process, 16).ok()?,
+        })
+    }
+}
+
 fn spell(known: &BTreeMap<NodeId, Known>) -> String {
     let mut text = format!("{FIRST_LINE}\n");
     for (node, known) in known {
         // Writing to a string cannot fail.
         let _ = match known {
-            Known::Folder { id, start, process } => writeln!(
-                text,
-                "node {node} folder {id:032x} start {start} process {process:016x}"
-            ),
-            Known::Left => writeln!(text, "node {node} left"),
+            Known::Member(folder) => writeln!(text, "node {node} {folder}"),
+            Known::Left(None) => writeln!(text, "node {node} left"),
+            Known::Left(Some(folder)) => writeln!(text, "node {node} left {folder}"),
         };
     }
     text
@@ -191,24 +221,11 @@ fn parse(text: &str) -> Option<BTreeMap<NodeId, Known>> {
     for line in lines {
         let words: Vec<&str> = line.split(' ').collect();
         let (node, what) = match words.as_slice() {
-            ["node", node, "left"] => (node, Known::Left),
-            [
-                "node",
-                node,
-                "folder",
-                id,
-                "start",
-                start,
-                "process",
-                process,
-            ] => {
-                let folder = Known::Folder {
-                    id: u128::from_str_radix(id, 16).ok()?,
-                    start: start.parse().ok()?,
-                    process: u64::from_str_radix(process, 16).ok()?,
-                };
-                (node, folder)
+            ["node", node, "left"] => (node, Known::Left(None)),
+            ["node", node, "left", folder @ ..] => {
+                (node, Known::Left(Some(Folder::parse(folder)?)))
             }
+            ["node", node, folder @ ..] => (node, Known::Member(Folder::parse(folder)?)),
             _ => return None,
         };
         known.insert(NodeId::new(node.parse().ok()?)?, what);
@@ -280,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn who_left_stays_out_until_it_is_a_member_again() {
+    fn who_left_stays_out_until_it_is_a_member_again_with_the_folder_that_it_had() {
         let known = strangers();
         known.recognize(&of(Some(7), 3, 90)).unwrap();
         assert_eq!(known.left(node(2)), News::Some);
@@ -288,8 +305,14 @@ mod tests {
         let removed = HandshakeRejection::Removed;
         assert_eq!(known.recognize(&of(Some(7), 4, 91)), Err(removed));
         assert_eq!(known.joined(node(2)), News::Some);
-        assert_eq!(known.recognize(&of(Some(8), 1, 92)), Ok(News::Some));
         assert_eq!(known.joined(node(2)), News::None);
+        let other = HandshakeRejection::OtherFolder;
+        assert_eq!(known.recognize(&of(Some(8), 1, 92)), Err(other));
+        assert_eq!(known.recognize(&of(Some(7), 4, 91)), Ok(News::Some));
+        // Whoever was never seen may come with any.
+        assert_eq!(known.left(node(3)), News::Some);
+        assert_eq!(known.joined(node(3)), News::Some);
+        assert_eq!(known.joined(node(3)), News::None);
     }
 
     #[test]
@@ -299,6 +322,11 @@ mod tests {
         let known = Acquaintances::open(Some(path.clone())).unwrap();
         known.recognize(&of(Some(7), 3, 90)).unwrap();
         known.left(node(4));
+        known.remember(&Handshake {
+            from: node(5),
+            ..of(Some(8), 1, 91)
+        });
+        known.left(node(5));
         known.save().unwrap();
         let again = Acquaintances::open(Some(path.clone())).unwrap();
         assert_eq!(*again.known(), *known.known());
@@ -306,6 +334,7 @@ mod tests {
             "",
             "raft-tokio peers 2\n",
             "raft-tokio peers 1\nnode x left\n",
+            "raft-tokio peers 1\nnode 4 left folder\n",
         ] {
             fs::write(&path, damaged).unwrap();
             assert!(

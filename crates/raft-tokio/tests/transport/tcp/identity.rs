@@ -127,7 +127,7 @@ async fn a_copied_folder_is_refused_while_its_original_runs_and_when_it_is_behin
 }
 
 #[tokio::test]
-async fn a_removed_node_is_told_so_until_it_is_a_member_again() {
+async fn a_removed_node_is_told_so_until_it_is_a_member_again_with_its_folder() {
     let rememberer = Rememberer::new();
     let mut server = rememberer.start().await;
     drop(expect_welcome(server.transport.local_addr(), started(7, 3, 90)).await);
@@ -148,7 +148,9 @@ async fn a_removed_node_is_told_so_until_it_is_a_member_again() {
     expect_refused(address, started(7, 4, 91), removed).await;
 
     server.transport.admit_peer(node_id(2));
-    expect_welcome(address, started(8, 1, 92)).await;
+    let other = HandshakeRejection::OtherFolder;
+    expect_refused(address, started(8, 1, 92), other).await;
+    expect_welcome(address, started(7, 4, 91)).await;
 }
 
 #[tokio::test]
