@@ -326,6 +326,11 @@ impl<B: Backend> Connection<B> {
                     self.say(answer.split());
                     self.last = Some(Closed::Finished);
                 }
+                Meaning::Foreign => {
+                    self.begin(std::mem::take(&mut batch));
+                    self.say(answer.split());
+                    self.last = Some(Closed::Misbehaved);
+                }
             }
         }
         self.begin(batch);

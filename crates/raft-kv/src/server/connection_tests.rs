@@ -163,6 +163,25 @@ fn answers_that_need_no_machine_keep_their_place() {
     });
 }
 
+#[test]
+fn a_page_in_a_browser_cannot_make_requests() {
+    paused(async {
+        let backend = SlowMachine::new(vec![1]);
+        for head in [
+            "POST / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        ] {
+            let mut peer = Peer::connect(backend.clone(), 1 << 16);
+            peer.send(format!("{head}SET pwned yes\r\n").as_bytes())
+                .await;
+            let (replies, closed) = peer.rest().await;
+            assert!(replies.ends_with("and not HTTP\r\n"), "{replies}");
+            assert_eq!(closed, Closed::Misbehaved);
+        }
+        assert!(backend.batches.lock().unwrap().is_empty());
+    });
+}
+
 /// A value of which three are too much for the replies to a batch.
 fn large_value() -> String {
     "v".repeat(6 << 20)

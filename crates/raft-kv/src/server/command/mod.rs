@@ -27,6 +27,9 @@ pub(super) enum Meaning<'a> {
     Answered,
     /// It is answered, and was the last one.
     Farewell,
+    /// It is of another protocol: the client was told so, and nothing more that it
+    /// sends is read.
+    Foreign,
 }
 
 /// What the request means. An answer, if it is one, is appended to `out`; `info`
@@ -55,6 +58,10 @@ fn meaning<'a>(
     let [name, rest @ ..] = arguments else {
         return Err("ERR the request is empty".into());
     };
+    if is_http(name) {
+        write::error(out, "ERR this port speaks the Redis protocol, and not HTTP");
+        return Ok(Meaning::Foreign);
+    }
     let spec = CommandSpec::find(name).ok_or_else(|| unknown(name))?;
     if !spec.takes(arguments.len()) {
         return Err(wrong_number(spec.name));
@@ -103,6 +110,12 @@ fn meaning<'a>(
         }
     };
     Ok(Meaning::Operation(operation))
+}
+
+/// Whether a request is a line of HTTP. What follows may be of somebody's choice
+/// who can make a browser send it, so nothing of that is read as commands.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"Host:")
 }
 
 fn set<'a>(key: &'a [u8], value: &'a [u8], options: &[&[u8]]) -> Result<Operation<'a>, Refused> {

@@ -14,7 +14,7 @@ fn answered(line: &str) -> Option<Reply> {
     let mut session = ClientSession::new(7);
     match interpret(&words, &mut session, || "# Raft".into(), &mut out) {
         Meaning::Operation(_) => None,
-        Meaning::Answered | Meaning::Farewell => parse_reply(&mut out).unwrap(),
+        Meaning::Answered | Meaning::Farewell | Meaning::Foreign => parse_reply(&mut out).unwrap(),
     }
 }
 
