@@ -343,6 +343,7 @@ fn a_leader_that_counts_on_too_much_is_noticed() {
                 flow: Flow::Replicate,
                 paused: false,
                 recent_active: true,
+                is_silent: false,
                 is_learner: false,
                 inflight_messages: 0,
                 inflight_bytes: 0,

@@ -146,7 +146,7 @@ impl Followers {
         let result = membership.voters().vote_result(|id| {
             self.progress(id)
                 .filter(|progress| !progress.is_learner)
-                .map(|progress| progress.recent_active)
+                .map(Progress::recent_active)
         });
         result == VoteResult::Won
     }

@@ -46,9 +46,23 @@ pub struct Progress {
     flow: Flow,
     /// Set by a probe or by a full window, cleared by an answer.
     paused: bool,
-    pub(super) recent_active: bool,
+    heard: Heard,
     pub(super) is_learner: bool,
     inflights: Inflights,
+}
+
+/// In which periods between two checks of the quorum a member was heard of.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    now: bool,
+    before: bool,
+}
+
+impl Heard {
+    const NOW: Self = Self {
+        now: true,
+        before: true,
+    };
 }
 
 /// A copy of what the leader knows of one follower, for people.
@@ -66,8 +80,11 @@ pub struct ProgressState {
     pub flow: Flow,
     /// Whether nothing is sent for now.
     pub paused: bool,
-    /// Whether the follower was heard of lately.
+    /// Whether the follower was heard of since the last check of the quorum.
     pub recent_active: bool,
+    /// Whether it was not heard of for a whole period between two checks, and not
+    /// since.
+    pub is_silent: bool,
     /// Whether the follower is a learner.
     pub is_learner: bool,
     /// How many append messages are in flight.
@@ -86,7 +103,11 @@ impl Progress {
             sent_commit: LogIndex::ZERO,
             flow: Flow::Probe,
             paused: false,
-            recent_active: false,
+            // Nobody has been waited for yet.
+            heard: Heard {
+                now: false,
+                before: true,
+            },
             is_learner: false,
             inflights: Inflights::new(limits),
         }
@@ -105,7 +126,7 @@ impl Progress {
     /// check of the quorum does not depose the leader before it could answer.
     pub fn joining(last_index: LogIndex, limits: InflightLimits) -> Self {
         Self {
-            recent_active: true,
+            heard: Heard::NOW,
             ..Self::new(last_index.max(LogIndex::new(1)), limits)
         }
     }
@@ -117,7 +138,7 @@ impl Progress {
         Self {
             matched: last_index,
             flow: Flow::Replicate,
-            recent_active: true,
+            heard: Heard::NOW,
             ..Self::new(last_index.next(), limits)
         }
     }
@@ -144,12 +165,20 @@ impl Progress {
 
     /// Whether the member was heard of since the last check of the quorum.
     pub fn recent_active(&self) -> bool {
-        self.recent_active
+        self.heard.now
     }
 
-    /// Records that the member was heard of, or begins a new period.
-    pub fn set_recent_active(&mut self, active: bool) {
-        self.recent_active = active;
+    /// Records that the member was heard of.
+    pub fn record_active(&mut self) {
+        self.heard.now = true;
+    }
+
+    /// Begins a period in which the member has to be heard of anew.
+    pub fn begin_period(&mut self) {
+        self.heard = Heard {
+            now: false,
+            before: self.heard.now,
+        };
     }
 
     /// A copy for people.
@@ -159,7 +188,8 @@ impl Progress {
             next: self.next,
             flow: self.flow,
             paused: self.is_paused(),
-            recent_active: self.recent_active,
+            recent_active: self.heard.now,
+            is_silent: !self.heard.now && !self.heard.before,
             is_learner: self.is_learner,
             inflight_messages: self.inflights.len(),
             inflight_bytes: self.inflights.bytes(),
@@ -309,5 +339,30 @@ impl Progress {
     /// Opens the window for everything up to `acked`.
     pub fn free_inflights_to(&mut self, acked: LogIndex) {
         self.inflights.free_to(acked);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: InflightLimits = InflightLimits {
+        messages_max: 1,
+        bytes_max: u64::MAX,
+    };
+
+    #[test]
+    fn who_is_not_heard_of_for_a_whole_period_is_silent() {
+        let mut member = Progress::at_election(LogIndex::ZERO, LIMITS, false);
+        assert!(!member.state().is_silent, "nobody has waited yet");
+        member.begin_period();
+        assert!(member.state().is_silent);
+        member.record_active();
+        assert!(!member.state().is_silent);
+        // It is to be heard of anew, and has a period for that.
+        member.begin_period();
+        assert!(!member.state().recent_active && !member.state().is_silent);
+        member.begin_period();
+        assert!(member.state().is_silent);
     }
 }

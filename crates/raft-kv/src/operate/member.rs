@@ -301,10 +301,10 @@ impl Leader {
             {
                 bar.set_length(page.last_index);
                 bar.set_position(row.matched);
-                let sends = match (row.recent_active, row.flow.as_str()) {
-                    (false, _) => "it does not answer; does it run, and is its address right?",
-                    (true, "snapshot") => "it gets a snapshot",
-                    (true, _) => "it gets the log",
+                let sends = match (row.silent, row.flow.as_str()) {
+                    (true, _) => "it does not answer; does it run, and is its address right?",
+                    (false, "snapshot") => "it gets a snapshot",
+                    (false, _) => "it gets the log",
                 };
                 bar.set_message(format!("node {id}: {sends}"));
             }

@@ -111,7 +111,7 @@ impl fmt::Display for Statuses {
                 row.id,
                 row.flow,
                 page.last_index.saturating_sub(row.matched),
-                if row.recent_active { "alive" } else { "silent" }
+                if row.silent { "silent" } else { "alive" }
             )?;
         }
         Ok(())

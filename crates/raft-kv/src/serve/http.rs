@@ -72,8 +72,11 @@ pub struct ProgressRow {
     pub next: u64,
     /// `probe`, `replicate` or `snapshot`.
     pub flow: String,
-    /// Whether it was heard of lately.
+    /// Whether it was heard of since the leader looked last, once in an election
+    /// timeout.
     pub recent_active: bool,
+    /// Whether it was not heard of for an election timeout or longer.
+    pub silent: bool,
     /// Whether it is a learner.
     pub is_learner: bool,
     /// Append messages on their way to it.
@@ -103,6 +106,7 @@ impl From<ReplicaStatus> for StatusPage {
             next: progress.next.get(),
             flow: flow_name(&progress.flow).to_owned(),
             recent_active: progress.recent_active,
+            silent: progress.is_silent,
             is_learner: progress.is_learner,
             inflight_messages: progress.inflight_messages,
         });

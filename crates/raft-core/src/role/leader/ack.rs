@@ -30,7 +30,7 @@ impl Leader {
         let Some(progress) = self.followers.progress_mut(from) else {
             return Ok(());
         };
-        progress.set_recent_active(true);
+        progress.record_active();
         let is_news = progress.acknowledge(matched);
         // An answer that says nothing new still shows that a probed follower
         // is there and matches.
@@ -79,7 +79,7 @@ impl Leader {
         let Some(progress) = self.followers.progress_mut(from) else {
             return Ok(());
         };
-        progress.set_recent_active(true);
+        progress.record_active();
         // The follower's log ends, at the latest, with an entry of the hint's
         // term: none of our later terms can match there.
         let guess = if hint.term > Term::ZERO {
@@ -107,7 +107,7 @@ impl Leader {
         let Some(progress) = self.followers.progress_mut(from) else {
             return Ok(());
         };
-        progress.set_recent_active(true);
+        progress.record_active();
         progress.unpause();
         if progress.matched() < common.log.last_index() || progress.flow() == Flow::Probe {
             self.send_append(common, from, EmptyAppend::Send)?;

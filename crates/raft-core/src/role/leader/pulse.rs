@@ -44,7 +44,7 @@ impl Leader {
         let active = self.followers.quorum_is_active(&common.membership);
         for (id, progress) in self.followers.iter_mut() {
             if id != common.id() {
-                progress.set_recent_active(false);
+                progress.begin_period();
             }
         }
         active

@@ -81,6 +81,12 @@ pub(super) fn successor(node: &Node, wanted: Successor) -> Option<NodeId> {
                 && progress.flow == Flow::Replicate
                 && (wanted == Successor::Best || progress.matched == last)
         })
-        .max_by_key(|(_, progress)| (progress.recent_active, progress.matched))
+        .max_by_key(|(_, progress)| {
+            (
+                progress.recent_active,
+                !progress.is_silent,
+                progress.matched,
+            )
+        })
         .map(|(id, _)| id)
 }
