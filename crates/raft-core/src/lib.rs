@@ -30,7 +30,7 @@
 //! | what waits for the disk | `outbox.rs` |
 //! | the log | `log/` |
 //! | majorities, members, flow control | `quorum/`, `membership/`, `progress/` |
-//! | Ready and receipts | `ready.rs`, `raw_node.rs` |
+//! | Ready and receipts | `ready.rs`, `raw_node/` |
 
 #![no_std]
 #![cfg_attr(

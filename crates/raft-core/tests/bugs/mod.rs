@@ -10,18 +10,13 @@ mod replication;
 mod snapshots;
 mod writes;
 
-use raft_core::{Body, Config, LogIndex, Round, StorageWrites, VoteResponse};
+use raft_core::{Body, Config, Round, StorageWrites, VoteResponse};
+
+use crate::support::heartbeat;
 
 fn asynchronous(mut config: Config) -> Config {
     config.storage_writes = StorageWrites::Asynchronous;
     config
-}
-
-fn heartbeat(commit: LogIndex) -> Body {
-    Body::Heartbeat {
-        commit,
-        context: bytes::Bytes::new(),
-    }
 }
 
 fn answer(round: Round, vote: VoteResponse) -> Body {

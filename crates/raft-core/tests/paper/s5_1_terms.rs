@@ -4,17 +4,13 @@ use bytes::Bytes;
 use raft_core::{AppendResponse, Body, RoleKind, Round};
 
 use super::{message, plain};
-use crate::support::{Cluster, index, term};
+use crate::support::{Cluster, heartbeat, index, term};
 
 /// A server that sees a later term takes it.
 #[test]
 fn a_later_term_is_taken() {
     let mut cluster = Cluster::with(3, plain);
-    let heartbeat = Body::Heartbeat {
-        commit: index(1),
-        context: Bytes::new(),
-    };
-    cluster.deliver(message(2, 1, 9, heartbeat));
+    cluster.deliver(message(2, 1, 9, heartbeat(index(1))));
     assert_eq!(cluster.node(1).term(), term(9));
 }
 

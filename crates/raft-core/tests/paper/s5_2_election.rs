@@ -1,10 +1,9 @@
 //! Raft §5.2: leader election.
 
-use bytes::Bytes;
 use raft_core::{Body, RoleKind, Round, StorageWrites, VoteResponse};
 
 use super::{asks_for_vote, message, plain};
-use crate::support::{Cluster, Disk, id, index, term};
+use crate::support::{Cluster, Disk, heartbeat, id, index, term};
 
 /// Servers start as followers.
 #[test]
@@ -163,12 +162,8 @@ fn a_candidate_yields_to_the_leader_of_its_term() {
     let mut cluster = Cluster::with(3, plain);
     cluster.campaign(1);
     cluster.take(|_| true);
-    let heartbeat = Body::Heartbeat {
-        commit: index(1),
-        context: Bytes::new(),
-    };
     let term = cluster.node(1).term().get();
-    cluster.deliver(message(2, 1, term, heartbeat));
+    cluster.deliver(message(2, 1, term, heartbeat(index(1))));
     assert_eq!(cluster.node(1).role(), RoleKind::Follower);
     assert_eq!(cluster.node(1).leader(), Some(id(2)));
 }
@@ -179,11 +174,7 @@ fn a_candidate_stays_before_a_leader_of_an_earlier_term() {
     let mut cluster = Cluster::with(3, plain);
     cluster.campaign(1);
     cluster.take(|_| true);
-    let heartbeat = Body::Heartbeat {
-        commit: index(1),
-        context: Bytes::new(),
-    };
-    cluster.deliver(message(2, 1, 1, heartbeat));
+    cluster.deliver(message(2, 1, 1, heartbeat(index(1))));
     assert_eq!(cluster.node(1).role(), RoleKind::Candidate);
 }
 
@@ -256,11 +247,7 @@ fn an_own_vote_that_comes_late_does_not_count() {
         vote: VoteResponse::Granted,
     };
     assert_eq!(cluster.node(1).role(), RoleKind::Candidate);
-    let heartbeat = Body::Heartbeat {
-        commit: index(1),
-        context: Bytes::new(),
-    };
-    cluster.deliver(message(2, 1, 3, heartbeat));
+    cluster.deliver(message(2, 1, 3, heartbeat(index(1))));
     cluster.release_disk(1);
     cluster.deliver(message(3, 1, 2, grant));
     assert_eq!(cluster.node(1).role(), RoleKind::Follower);

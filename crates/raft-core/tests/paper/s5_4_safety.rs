@@ -66,15 +66,7 @@ fn figure_8_counts_only_entries_of_the_leaders_term() {
     let logs: [&[u64]; 5] = [&[1, 2], &[1, 2], &[1], &[1], &[1, 3]];
     let mut cluster = Cluster::of_logs(5, |n| logs[usize::try_from(n - 1).expect("small")]);
     cluster.partition(&[1, 2, 3], &[4, 5]);
-    cluster.campaign(1);
-    let requests = cluster.take(|_| true);
-    for request in requests {
-        cluster.deliver(request);
-    }
-    let votes = cluster.take(|_| true);
-    for vote in votes {
-        cluster.deliver(vote);
-    }
+    cluster.elect_unheard(1);
     // Acknowledge, in the name of 2 and 3, the entry of term 2 at index 2 only.
     cluster.take(|_| true);
     for follower in [2, 3] {

@@ -145,16 +145,7 @@ fn a_new_leader_changes_nothing_before_its_first_commit() {
     }
     cluster.take(|_| true);
     // Nobody knows that it is committed; 2 is elected and not heard.
-    cluster.campaign(2);
-    let requests = cluster.take(|_| true);
-    for request in requests {
-        cluster.deliver(request);
-    }
-    let votes = cluster.take(|m| m.to == id(2));
-    for vote in votes {
-        cluster.deliver(vote);
-    }
-    assert_eq!(cluster.node(2).role(), RoleKind::Leader);
+    cluster.elect_unheard(2);
     let change = cluster.change(2, &add_learner(4)).expect("it leads");
     assert!(matches!(
         refusal(&change),

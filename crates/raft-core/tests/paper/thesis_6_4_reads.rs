@@ -47,16 +47,7 @@ fn reads_wait_for_the_first_commit_of_the_term() {
     cluster.elect(1);
     cluster.propose(1, command("a")).expect("it leads");
     cluster.deliver_all();
-    cluster.campaign(2);
-    let requests = cluster.take(|_| true);
-    for request in requests {
-        cluster.deliver(request);
-    }
-    let votes = cluster.take(|m| m.to == id(2));
-    for vote in votes {
-        cluster.deliver(vote);
-    }
-    assert_eq!(cluster.node(2).role(), RoleKind::Leader);
+    cluster.elect_unheard(2);
     cluster.read(2).expect("it leads");
     assert!(!cluster.is_sending(|body| matches!(body, Body::Heartbeat { .. })));
     cluster.deliver_all();

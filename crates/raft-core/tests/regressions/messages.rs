@@ -7,17 +7,13 @@ use raft_core::{
 };
 
 use super::{leader, misbehaved, refused, refused_by, snapshot_at, still_works};
-use crate::support::{Cluster, Disk, command, id, index, message, term};
+use crate::support::{Cluster, Disk, command, heartbeat, id, index, message, term};
 
 #[test]
 fn a_heartbeat_that_commits_beyond_the_log_is_refused() {
     let mut cluster = leader();
     let last = cluster.node(2).last_index();
-    let heartbeat = Body::Heartbeat {
-        commit: last.next(),
-        context: Bytes::new(),
-    };
-    let why = misbehaved(&mut cluster, message(1, 2, 2, heartbeat));
+    let why = misbehaved(&mut cluster, message(1, 2, 2, heartbeat(last.next())));
     let commit = last.next();
     assert_eq!(why, Misbehaved::CommitBeyondLog { commit, last });
     still_works(&mut cluster);
@@ -81,10 +77,7 @@ fn a_message_without_a_term_is_not_obeyed() {
     let mut cluster = leader();
     let last = cluster.node(2).last_index();
     let bodies = [
-        Body::Heartbeat {
-            commit: last,
-            context: Bytes::new(),
-        },
+        heartbeat(last),
         Body::Append {
             prev: EntryId::new(term(2), last),
             entries: Entry::normal(term(2), last.next(), command("forged")).into(),
@@ -170,15 +163,7 @@ fn an_answer_from_a_stranger_does_not_count() {
 #[test]
 fn a_message_for_another_server_is_refused() {
     let mut cluster = leader();
-    let mut misdirected = message(
-        1,
-        3,
-        2,
-        Body::Heartbeat {
-            commit: index(1),
-            context: Bytes::new(),
-        },
-    );
+    let mut misdirected = message(1, 3, 2, heartbeat(index(1)));
     let error = refused_by(&mut cluster, 2, misdirected.clone());
     assert!(
         matches!(error, StepError::Misbehaved { why: Misbehaved::NotForUs { to }, .. } if to == id(3))

@@ -368,6 +368,23 @@ impl Cluster {
         );
     }
 
+    /// Makes a server the leader by the votes of whoever it can reach. Nothing that
+    /// it says as the leader is delivered.
+    pub(crate) fn elect_unheard(&mut self, number: u64) {
+        self.campaign(number);
+        for request in self.take(|_| true) {
+            self.deliver(request);
+        }
+        for vote in self.take(|message| message.to == id(number)) {
+            self.deliver(vote);
+        }
+        assert_eq!(
+            self.node(number).role(),
+            RoleKind::Leader,
+            "server {number} was to be elected"
+        );
+    }
+
     /// Makes a server the leader although its followers hear of another one.
     pub(crate) fn elect_again(&mut self, number: u64) {
         for server in self.ids() {

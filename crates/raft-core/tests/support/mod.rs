@@ -48,6 +48,14 @@ pub(crate) fn message(from: u64, to: u64, in_term: u64, body: Body) -> Message {
     }
 }
 
+/// A leader's heartbeat that commits up to `commit` and asks nothing.
+pub(crate) fn heartbeat(commit: LogIndex) -> Body {
+    Body::Heartbeat {
+        commit,
+        context: Bytes::new(),
+    }
+}
+
 /// A snapshot of a server that applied seven commands, of the voters 1, 2 and 3.
 pub(crate) fn snapshot(at: u64, in_term: u64) -> Body {
     Body::Snapshot(Box::new(Snapshot {
