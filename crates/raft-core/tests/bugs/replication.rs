@@ -86,7 +86,8 @@ fn a_rejection_acknowledges_nothing() {
     let before = cluster.node(1).status();
     let last = before.last_index;
     let in_term = cluster.node(1).term().get();
-    for at in 0..=last.get() {
+    // Upwards it streams first; downwards it probes, from right behind the match.
+    for at in (0..=last.get()).chain((0..=last.get()).rev()) {
         for hint in 0..=last.get() {
             let rejected = AppendResponse::Rejected {
                 at: index(at),
