@@ -248,7 +248,7 @@ impl Place {
                 Err(error) => Some(error),
             };
             if let Some(error) = error {
-                retry.after(error).await?;
+                retry.after(&shared.raft, error).await?;
             }
             let is_its_turn = shared.ended(before, retry.deadline()).await;
             if !is_its_turn || retry.is_over() {

@@ -100,11 +100,16 @@ impl Retry {
         Instant::now() >= self.deadline
     }
 
-    /// An attempt did not get a reply. Pauses if there is to be another one.
+    /// An attempt at `raft` did not get a reply. Pauses if there is to be another
+    /// one.
     ///
     /// # Errors
     /// There is not. The error is true of all attempts.
-    pub(super) async fn after(&mut self, error: ProposeError) -> Result<(), ProposeError> {
+    pub(super) async fn after(
+        &mut self,
+        raft: &Raft,
+        error: ProposeError,
+    ) -> Result<(), ProposeError> {
         // It was applied, and every attempt gets the same reply.
         if let ProposeError::ReplyTooLong { .. } = error {
             return Err(error);
@@ -112,8 +117,13 @@ impl Retry {
         if error.is_indeterminate() {
             self.attempts = Attempts::Unknown;
         }
-        let is_final = matches!(error, ProposeError::Stopped(_))
-            || !(error.is_retryable() || error.is_indeterminate());
+        let is_final = match error {
+            ProposeError::Stopped(_) => true,
+            // A leader that was removed is followed by another one; nobody follows
+            // this server, if it is the one that was removed.
+            ProposeError::NotMember => raft.status().is_removed(),
+            _ => !(error.is_retryable() || error.is_indeterminate()),
+        };
         if is_final || Instant::now() + self.pause > self.deadline {
             return Err(self.give_up(error));
         }
@@ -148,7 +158,7 @@ pub(super) async fn propose(
     loop {
         match raft.propose(command.clone()).await {
             Ok(applied) => return read(applied),
-            Err(error) => retry.after(error).await?,
+            Err(error) => retry.after(raft, error).await?,
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::stream::{FuturesOrdered, StreamExt};
 use raft_tokio::{
-    LogIndex, MemoryLogStore, MemoryNetwork, Raft, RaftConfig, SessionClient, SessionError,
-    SessionLimits, SessionPipeline,
+    LogIndex, MemoryLogStore, MemoryNetwork, ProposeError, Raft, RaftConfig, ReplicaStatus,
+    SessionClient, SessionError, SessionLimits, SessionPipeline,
 };
+use tokio::time::Instant;
 
 use crate::Glass;
 use crate::support::{Journal, node_id};
@@ -344,6 +345,21 @@ async fn without_a_quorum_the_client_gives_up_and_says_that_it_does_not_know() {
     // A replica that has stopped took nothing; it is no use to ask it again.
     let outcome = client.propose("z").await.unwrap_err();
     assert!(!outcome.is_indeterminate(), "{outcome:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_a_removed_server_hears_of_it_in_a_tick() {
+    let group = Group::start(SessionLimits::default()).await;
+    let removed = group.follower().await;
+    let mut client = SessionClient::open(removed.clone(), PATIENCE)
+        .await
+        .unwrap();
+    group.leader().await.remove(removed.id()).await.unwrap();
+    removed.wait_for(ReplicaStatus::is_removed).await.unwrap();
+    let begin = Instant::now();
+    let refused = client.propose("late").await.map(|applied| applied.reply);
+    assert_eq!(refused, Err(ProposeError::NotMember.into()));
+    assert!(begin.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]
