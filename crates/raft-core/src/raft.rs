@@ -400,8 +400,9 @@ impl<S: Storage> Raft<S> {
     }
 
     fn applied_to(&mut self, index: LogIndex, encoded_bytes: u64) -> Result<(), StorageError> {
-        let applied = index.max(self.common.log.applied());
-        self.common.log.applied_to(applied, encoded_bytes);
+        // Never back: the log knows better than an old report.
+        self.common.log.applied_to(index, encoded_bytes);
+        let applied = self.common.log.applied();
         match &mut self.role {
             Role::Leader(leader) => leader.on_applied(&mut self.common, applied),
             Role::Follower(_) | Role::Candidate(_) => Ok(()),
