@@ -10,7 +10,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft_core::{ConfState, Entry, EntryId, EntryType, LogIndex, NodeId, ReadState, Term};
+use raft_core::{
+    Body, ConfState, Entry, EntryId, EntryType, LogIndex, Message, NodeId, ReadState, Round, Term,
+    VoteResponse,
+};
 
 #[derive(Debug, PartialEq, Eq)]
 struct Written {
@@ -33,6 +36,25 @@ pub(crate) struct History {
 }
 
 impl History {
+    /// Remembers what messages say about votes and entries.
+    pub(crate) fn hears(&mut self, messages: &[Message]) {
+        for message in messages {
+            match &message.body {
+                Body::Append { prev, entries, .. } => {
+                    let mut previous = prev.term;
+                    for entry in entries.iter() {
+                        previous = self.entry(previous, entry);
+                    }
+                }
+                Body::VoteResponse {
+                    round: Round::Vote,
+                    vote: VoteResponse::Granted,
+                } => self.votes(message.from, message.term, message.to),
+                _ => {}
+            }
+        }
+    }
+
     /// At most one leader per term (Election Safety).
     pub(crate) fn leads(&mut self, leader: NodeId, term: Term) {
         let first = *self.leaders.entry(term).or_insert(leader);

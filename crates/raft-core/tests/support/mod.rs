@@ -5,6 +5,7 @@
 
 mod cluster;
 mod history;
+mod machine;
 mod server;
 mod slow_storage;
 

@@ -8,16 +8,15 @@
 //!   of its log.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use raft_core::{
-    AppendOutcome, AppendReceipt, Body, ConfState, Config, Entries, Entry, EntryId, EntryType,
-    LogIndex, MemoryStorage, Message, NodeId, RawNode, ReadOnly, ReadState, Ready, RoleKind, Round,
-    Snapshot, SnapshotMetadata, Storage, StorageAppend, StorageApply, StorageWrites, Term,
-    VoteResponse,
+    AppendOutcome, AppendReceipt, ConfState, Config, Entries, EntryId, LogIndex, MemoryStorage,
+    Message, NodeId, RawNode, ReadOnly, ReadState, Ready, RoleKind, Snapshot, SnapshotMetadata,
+    Storage, StorageAppend, StorageApply, StorageWrites, Term,
 };
 
+use super::machine::Machine;
 use super::{History, SlowStorage};
 
 /// When writes and applications are done.
@@ -36,45 +35,6 @@ pub(crate) enum Memory {
     Whole,
     /// Nothing: it has to be read.
     Unapplied,
-}
-
-/// A state machine whose state is a hash of everything it was told.
-#[derive(Clone, Debug, Default)]
-struct Machine {
-    index: LogIndex,
-    state: u64,
-    conf_state: ConfState,
-    commands: Vec<Bytes>,
-}
-
-impl Machine {
-    fn of(snapshot: &Snapshot) -> Self {
-        let mut state = [0; 8];
-        if let Some(stored) = snapshot.data.get(..8) {
-            state.copy_from_slice(stored);
-        }
-        Self {
-            index: snapshot.metadata.index,
-            state: u64::from_le_bytes(state),
-            conf_state: snapshot.metadata.conf_state.clone(),
-            commands: Vec::new(),
-        }
-    }
-
-    fn apply(&mut self, entry: &Entry) {
-        assert_eq!(
-            entry.index(),
-            self.index.next(),
-            "entries are applied in order, each once"
-        );
-        let mut hasher = DefaultHasher::new();
-        (self.state, entry.id(), entry.data()).hash(&mut hasher);
-        self.state = hasher.finish();
-        self.index = entry.index();
-        if entry.entry_type() == EntryType::Normal && !entry.data().is_empty() {
-            self.commands.push(entry.data().clone());
-        }
-    }
 }
 
 /// A write under way; in synchronous use, the rest of its Ready too.
@@ -300,7 +260,7 @@ impl Server {
             }
             self.reads.push(read);
         }
-        observe(&messages, history);
+        history.hears(&messages);
         out.extend(messages);
         if let Some(append) = &append {
             self.observe_append(append, history);
@@ -356,7 +316,7 @@ impl Server {
         for outcome in write.append.responses {
             match outcome {
                 AppendOutcome::Send(message) => {
-                    observe(std::slice::from_ref(&message), history);
+                    history.hears(std::slice::from_ref(&message));
                     out.push(message);
                 }
                 AppendOutcome::Receipt(receipt) => receipts.push(receipt),
@@ -515,25 +475,6 @@ fn snapshot_index(storage: &MemoryStorage) -> LogIndex {
     storage
         .snapshot()
         .map_or(LogIndex::ZERO, |snapshot| snapshot.metadata.index)
-}
-
-/// Remembers what messages say about votes and entries.
-fn observe(messages: &[Message], history: &mut History) {
-    for message in messages {
-        match &message.body {
-            Body::Append { prev, entries, .. } => {
-                let mut previous = prev.term;
-                for entry in entries.iter() {
-                    previous = history.entry(previous, entry);
-                }
-            }
-            Body::VoteResponse {
-                round: Round::Vote,
-                vote: VoteResponse::Granted,
-            } => history.votes(message.from, message.term, message.to),
-            _ => {}
-        }
-    }
 }
 
 /// An empty log behind a snapshot at index 1, as a cluster that was set up by
