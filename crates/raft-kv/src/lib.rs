@@ -10,6 +10,7 @@
 //! | the Redis protocol, as pure functions of bytes | [`resp`] |
 //! | connections, and what requests mean | [`server`] |
 //! | keys, values, snapshots | [`machine`] |
+//! | what all clients together may take up | [`memory`] |
 //! | one node: listeners, log, transport, replica | [`serve`] |
 //! | a cluster of child processes on loopback | [`cluster`] |
 //! | a load, a killed leader, and a check that nothing is lost | [`demo`] |
@@ -23,6 +24,7 @@ pub mod client;
 pub mod cluster;
 pub mod demo;
 pub mod machine;
+pub mod memory;
 pub mod operate;
 mod replica;
 pub mod resp;

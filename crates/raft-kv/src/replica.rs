@@ -18,9 +18,10 @@ use raft_tokio::{
     BoxError, LogIndex, ProposeError, Raft, ReadError, ReplicaStatus, SessionError, SessionLimits,
     SessionPipeline, Sessions, SnapshotJob, SnapshotReader, StateMachine,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::machine::{Answers, KvMachine};
+use crate::memory::Memory;
 use crate::server::{Backend, Refusal};
 
 impl StateMachine for KvMachine {
@@ -29,7 +30,7 @@ impl StateMachine for KvMachine {
     }
 
     fn query(&mut self, query: &Bytes) -> Bytes {
-        Answers::encode(self.query_batch(query))
+        self.answer(query)
     }
 
     fn snapshot(&mut self) -> SnapshotJob {
@@ -63,8 +64,8 @@ const SESSION_LIMITS: SessionLimits = SessionLimits {
 };
 
 /// What is replicated: the keys, and the sessions of those who write them.
-pub(crate) fn state_machine() -> Sessions<KvMachine> {
-    Sessions::new(KvMachine::default(), SESSION_LIMITS)
+pub(crate) fn state_machine(memory: Memory) -> Sessions<KvMachine> {
+    Sessions::new(KvMachine::within(memory), SESSION_LIMITS)
 }
 
 /// Does what clients ask for by way of a replica.
@@ -76,6 +77,7 @@ pub(crate) struct ReplicaBackend {
 #[derive(Debug)]
 struct Shared {
     raft: Raft,
+    memory: Memory,
     request_timeout: Duration,
     counts: RequestCounts,
     /// The sessions of clients that are gone, for those to come.
@@ -84,9 +86,10 @@ struct Shared {
 
 impl ReplicaBackend {
     /// Answers within `request_timeout`, or says why not.
-    pub(crate) fn new(raft: Raft, request_timeout: Duration) -> Self {
+    pub(crate) fn new(raft: Raft, memory: Memory, request_timeout: Duration) -> Self {
         let shared = Shared {
             raft,
+            memory,
             request_timeout,
             counts: RequestCounts::default(),
             idle: Mutex::default(),
@@ -110,6 +113,11 @@ impl ReplicaBackend {
 
     pub(crate) fn status(&self) -> ReplicaStatus {
         self.shared.raft.status()
+    }
+
+    /// What all clients together hold, in bytes.
+    pub(crate) fn client_bytes(&self) -> usize {
+        self.shared.memory.bytes()
     }
 
     pub(crate) fn counts(&self) -> &RequestCounts {
@@ -182,18 +190,26 @@ impl Backend for ClientBackend {
             let _pending = Pending::new(&shared.counts.reads_pending);
             let deadline = Instant::now() + shared.request_timeout;
             loop {
-                let error = match shared.raft.query(batch.clone()).await {
-                    Ok(answer) => {
-                        let unread = || Refusal::Never("this version cannot read it".into());
-                        return Answers::decode(answer).ok_or_else(unread);
-                    }
-                    Err(error) => error,
+                let (refusal, may_succeed) = match shared.raft.query(batch.clone()).await {
+                    Ok(answer) => match Answers::decode(answer) {
+                        Some((_, 0)) => {
+                            // What is refused was made ready all the same, so it is not
+                            // asked for before there is room.
+                            let room = shared.memory.something_left();
+                            let _ = timeout_at(deadline, room).await;
+                            (no_room(), true)
+                        }
+                        Some(answers) => return Ok(answers),
+                        None => {
+                            return Err(Refusal::Never("this version cannot read it".into()));
+                        }
+                    },
+                    Err(error) => (read_refusal(&error), matches!(error, ReadError::Timeout)),
                 };
-                let may_succeed = matches!(error, ReadError::Timeout);
                 if !may_succeed || Instant::now() + READ_PAUSE > deadline {
                     let failed = &shared.counts.reads_failed;
                     failed.fetch_add(1, Ordering::Relaxed);
-                    return Err(read_refusal(&error));
+                    return Err(refusal);
                 }
                 sleep(READ_PAUSE).await;
             }
@@ -249,6 +265,10 @@ fn write_refusal(error: &SessionError) -> Refusal {
         }
         _ => Refusal::Uncertain(said),
     }
+}
+
+fn no_room() -> Refusal {
+    Refusal::TryAgain("other clients have not taken their replies, which leaves no room".into())
 }
 
 fn read_refusal(error: &ReadError) -> Refusal {

@@ -65,6 +65,10 @@ pub(super) struct ServeArguments {
     /// How many clients there may be.
     #[arg(long, value_name = "CLIENTS", default_value_t = 10_000)]
     clients_max: usize,
+    /// What the requests and replies of all clients together may take up while they
+    /// wait, in bytes. Beyond that whoever holds much waits, or is let go.
+    #[arg(long, value_name = "BYTES", default_value_t = 1 << 30, value_parser = parse_buffered_bytes)]
+    buffered_bytes_max: usize,
     /// Threads. One is fastest on a small machine: handing work to another
     /// thread takes longer than most of the work.
     #[arg(long, default_value_t = 1, value_parser = parse_threads)]
@@ -112,6 +116,7 @@ impl ServeArguments {
             clients: ClientLimits {
                 request,
                 clients: self.clients_max,
+                buffered_bytes: self.buffered_bytes_max,
                 ..ClientLimits::default()
             },
             request_timeout,
@@ -129,6 +134,15 @@ fn parse_argument_bytes(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(bytes @ 64..=MOST) => Ok(bytes),
         _ => Err(format!("give a number of bytes from 64 to {MOST}")),
+    }
+}
+
+/// Room for the longest reply, and for that to be less than an eighth.
+fn parse_buffered_bytes(text: &str) -> Result<usize, String> {
+    const LEAST: usize = 8 * crate::machine::REPLY_BYTES_MAX;
+    match text.parse() {
+        Ok(bytes @ LEAST..) => Ok(bytes),
+        _ => Err(format!("give a number of bytes, {LEAST} or more")),
     }
 }
 

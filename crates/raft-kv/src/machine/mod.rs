@@ -17,6 +17,8 @@ use std::io::Read;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::memory::{Counted, Memory};
+
 pub use answers::Answers;
 pub use operation::{Batch, Condition, Keys, MalformedBatch, Operation, Pairs, SetReply};
 pub use snapshot::{MalformedSnapshot, StoreImage};
@@ -46,9 +48,41 @@ pub struct KvMachine {
     store: Store,
     /// Where replies are written. Empty between batches.
     replies: BytesMut,
+    /// What answers that wait for their clients are counted in.
+    memory: Memory,
 }
 
+/// Answers up to this, in bytes, are not counted: as many as may wait are little.
+const UNCOUNTED_BYTES_MAX: usize = 1 << 10;
+
 impl KvMachine {
+    /// A machine whose answers to questions find room in `memory`, or are not
+    /// given.
+    pub fn within(memory: Memory) -> Self {
+        Self {
+            memory,
+            ..Self::default()
+        }
+    }
+
+    /// Answers a question as a state machine does, with [`Answers`] as bytes. If
+    /// there is no room for the reply to a single operation of it, they are the
+    /// answers to none.
+    pub fn answer(&self, query: &[u8]) -> Bytes {
+        let portion = self.memory.left().min(BATCH_REPLY_BYTES_MAX);
+        let answers = Answers::encode(self.query_portion(query, portion));
+        if answers.len() <= UNCOUNTED_BYTES_MAX {
+            return answers;
+        }
+        match self.memory.try_take(answers.len()) {
+            Some(room) => Bytes::from_owner(Counted {
+                content: answers,
+                _room: room,
+            }),
+            None => Answers::encode(Ok(Answers::default())),
+        }
+    }
+
     /// Does what a committed batch says and returns the replies to it. Once they are
     /// longer than [`BATCH_REPLY_BYTES_MAX`], operations that show values are refused.
     pub fn apply_batch(&mut self, batch: &[u8]) -> Bytes {
@@ -88,12 +122,22 @@ impl KvMachine {
     /// # Errors
     /// The bytes are no batch.
     pub fn query_batch(&self, batch: &[u8]) -> Result<Answers, MalformedBatch> {
+        self.query_portion(batch, BATCH_REPLY_BYTES_MAX)
+    }
+
+    fn query_portion(&self, batch: &[u8], portion: usize) -> Result<Answers, MalformedBatch> {
         let mut replies = BytesMut::new();
         let mut count = 0;
         for operation in Batch::operations(batch)? {
+            let before = replies.len();
             self.store.answer(&operation, &mut replies);
+            if portion < BATCH_REPLY_BYTES_MAX && replies.len() > portion && count > 0 {
+                // What came before fits.
+                replies.truncate(before);
+                break;
+            }
             count += 1;
-            if replies.len() > BATCH_REPLY_BYTES_MAX {
+            if replies.len() > portion {
                 break;
             }
         }

@@ -214,6 +214,12 @@ fn metrics_text(backend: &ReplicaBackend) -> String {
             MetricKind::Counter,
             count(&counts.reads_failed),
         ),
+        (
+            "raft_kv_client_bytes",
+            "What this node's clients have sent and not taken yet, in bytes.",
+            MetricKind::Gauge,
+            u64::try_from(backend.client_bytes()).unwrap_or(u64::MAX),
+        ),
     ];
     let mut text = String::new();
     let mut latest = "";

@@ -20,6 +20,7 @@ use raft_tokio::{
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::memory::Memory;
 use crate::replica::{ReplicaBackend, state_machine};
 use crate::server::{ClientLimits, serve_clients};
 
@@ -120,10 +121,12 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         ..TcpTransportConfig::of(&log, config.listen_peer)
     })
     .await?;
-    let raft = Raft::start(config.raft, state_machine(), log, transport).await?;
+    let memory = Memory::new(config.clients.buffered_bytes);
+    let machine = state_machine(memory.clone());
+    let raft = Raft::start(config.raft, machine, log, transport).await?;
     tracing::info!(node = %id, clients = %config.listen_client, "the node has started");
 
-    let backend = ReplicaBackend::new(raft.clone(), config.request_timeout);
+    let backend = ReplicaBackend::new(raft.clone(), memory.clone(), config.request_timeout);
     if let Some(listener) = http {
         let mut stop = stop.clone();
         let stopped = async move {
@@ -137,7 +140,7 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         tokio::spawn(pages.with_graceful_shutdown(stopped).into_future());
     }
     tokio::select! {
-        () = serve_clients(clients, || backend.for_client(), config.clients, stop) => {}
+        () = serve_clients(clients, || backend.for_client(), config.clients, memory, stop) => {}
         reason = failure(&raft) => return Err(ServeError::Stopped(reason)),
     }
     // A leader hands over before it stops.

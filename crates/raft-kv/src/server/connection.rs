@@ -4,6 +4,9 @@
 //! and is not done yet, and what was answered and is not sent yet. All three are
 //! bounded: whoever does not take replies is no longer listened to, and nothing more
 //! is done for him; whoever neither takes replies nor finishes a request is let go.
+//! What all clients hold together is bounded too ([`Memory`]): while it is full, each
+//! has the little that is its own, whoever holds more goes on with nothing else, and
+//! is let go if that lasts.
 //!
 //! Whatever of a pipeline has arrived goes to the backend together, as one
 //! [`Batch`]: one entry of the log and one sync of the disk for all of it. The
@@ -16,6 +19,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -24,10 +28,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::backend::Backend;
+use super::backend::{Backend, Refusal};
 use super::command::{ClientSession, Meaning, interpret};
 use super::turns::{Done, Turns};
 use crate::machine::Batch;
+use crate::memory::{Memory, Room};
 use crate::resp::{RequestLimits, RequestParser, write as resp};
 
 /// What clients may take up.
@@ -37,6 +42,9 @@ pub struct ClientLimits {
     pub request: RequestLimits,
     /// How many clients there may be.
     pub clients: usize,
+    /// What their requests and replies may take up together while they wait, in
+    /// bytes. Besides that each may hold 32 KiB.
+    pub buffered_bytes: usize,
     /// How long a client may take to go on with a request that it has begun, or
     /// to take some of its replies.
     pub stall: Duration,
@@ -47,6 +55,7 @@ impl Default for ClientLimits {
         Self {
             request: RequestLimits::default(),
             clients: 10_000,
+            buffered_bytes: 1 << 30,
             stall: Duration::from_secs(30),
         }
     }
@@ -59,6 +68,8 @@ const OUTPUT_BYTES_MAX: usize = 32 << 20;
 const BATCH_BYTES: usize = 64 << 10;
 /// A batch takes no more requests than this.
 const BATCH_LEN: usize = 1024;
+/// What a client may hold while there is no room, in bytes.
+const OWN_BYTES: usize = 32 << 10;
 /// Batches of writes of one client that are under way at the same time.
 const TURNS: usize = 8;
 /// How long a client is listened to after the last word to it. If a connection is
@@ -100,7 +111,7 @@ impl Kind {
 /// A client's connection.
 pub(super) struct Connection<B> {
     session: ClientSession,
-    backend: B,
+    backend: Arc<B>,
     limits: ClientLimits,
     parser: RequestParser,
     input: BytesMut,
@@ -117,13 +128,23 @@ pub(super) struct Connection<B> {
     input_ended: bool,
     /// Set when no further request is taken.
     last: Option<Closed>,
+    memory: Memory,
+    /// What of the buffers is more than the client's own.
+    room: Room,
+    /// Since when it is.
+    holds_much_since: Option<Instant>,
 }
 
 impl<B: Backend> Connection<B> {
-    pub(super) fn new(session: ClientSession, backend: B, limits: ClientLimits) -> Self {
+    pub(super) fn new(
+        session: ClientSession,
+        backend: B,
+        limits: ClientLimits,
+        memory: Memory,
+    ) -> Self {
         Self {
             session,
-            backend,
+            backend: Arc::new(backend),
             limits,
             parser: RequestParser::new(limits.request),
             input: BytesMut::new(),
@@ -134,6 +155,9 @@ impl<B: Backend> Connection<B> {
             output: BytesMut::new(),
             input_ended: false,
             last: None,
+            room: memory.take(0),
+            memory,
+            holds_much_since: None,
         }
     }
 
@@ -150,11 +174,13 @@ impl<B: Backend> Connection<B> {
         let mut stall = pin!(sleep(self.limits.stall));
         // When the client last did something that it is waited for.
         let mut waits_since = None;
+        let memory = self.memory.clone();
         loop {
             self.take_requests();
             if self.write_now(&mut writer)? {
                 waits_since = None;
             }
+            self.count();
             if let Some(closed) = self.last
                 && self.output.is_empty()
                 && self.is_idle()
@@ -176,6 +202,7 @@ impl<B: Backend> Connection<B> {
             if waits {
                 waits_since.get_or_insert_with(Instant::now);
             }
+            let is_full = self.memory.is_full();
             tokio::select! {
                 biased;
                 done = poll_fn(|context| self.turns.poll_next(context)),
@@ -197,12 +224,19 @@ impl<B: Backend> Connection<B> {
                 }
                 () = &mut stall, if waits => {
                     // It may have been set for something long past.
-                    let end = waits_since.unwrap_or_else(Instant::now) + self.limits.stall;
+                    let since = waits_since.unwrap_or_else(Instant::now);
+                    let since = match self.holds_much_since {
+                        // It keeps others waiting, however busy it looks.
+                        Some(much_since) if is_full => since.min(much_since),
+                        _ => since,
+                    };
+                    let end = since + self.limits.stall;
                     if Instant::now() >= end {
                         return Ok(Closed::Stalled);
                     }
                     stall.as_mut().reset(end);
                 }
+                () = memory.something_left(), if is_full && !listens => {}
                 _ = &mut stopped, if self.last.is_none() => {
                     self.last = Some(Closed::Finished);
                 }
@@ -251,7 +285,23 @@ impl<B: Backend> Connection<B> {
     }
 
     fn listens(&self) -> bool {
-        self.last.is_none() && !self.input_ended && self.has_room()
+        self.last.is_none()
+            && !self.input_ended
+            && self.has_room()
+            && (self.input.len() < OWN_BYTES || !self.memory.is_full())
+    }
+
+    /// Counts what the buffers hold. What is under way counts itself.
+    fn count(&mut self) {
+        let buffers = [&self.input, &self.output, &self.held_answers];
+        let held = self.held.as_ref().map_or(0, Batch::encoded_bytes);
+        let bytes = held + buffers.map(BytesMut::len).iter().sum::<usize>();
+        self.room.resize(bytes.saturating_sub(OWN_BYTES));
+        if self.room.bytes() == 0 {
+            self.holds_much_since = None;
+        } else {
+            self.holds_much_since.get_or_insert_with(Instant::now);
+        }
     }
 
     fn has_room(&self) -> bool {
@@ -259,7 +309,11 @@ impl<B: Backend> Connection<B> {
             Kind::Writes => TURNS,
             Kind::Reads | Kind::WritesAndShows => 1,
         };
-        self.held.is_none() && self.turns.len() < turns && self.has_room_for_replies()
+        let is_free = || self.is_idle() && self.output.len() < OWN_BYTES;
+        self.held.is_none()
+            && self.turns.len() < turns
+            && self.has_room_for_replies()
+            && (!self.memory.is_full() || is_free())
     }
 
     fn has_room_for_replies(&self) -> bool {
@@ -269,8 +323,9 @@ impl<B: Backend> Connection<B> {
     /// A turn is over. What is left of it is done before anything else.
     fn on_done(&mut self, done: Done) {
         self.output.extend_from_slice(&done.replies);
+        self.count();
         if let Some(rest) = done.rest {
-            self.turns.begin_first(read(&self.backend, rest));
+            self.turns.begin_first(read(&*self.backend, rest));
         }
     }
 
@@ -359,8 +414,21 @@ impl<B: Backend> Connection<B> {
         }
         self.kind = kind;
         match kind {
-            Kind::Writes | Kind::WritesAndShows => self.turns.begin(write(&self.backend, batch)),
-            Kind::Reads => self.turns.begin(read(&self.backend, batch)),
+            Kind::Writes => {
+                let room = self.memory.take(batch.encoded_bytes());
+                let written = write(&*self.backend, batch);
+                self.turns.begin(written.map(move |done| {
+                    drop(room);
+                    done
+                }));
+            }
+            Kind::WritesAndShows => {
+                let (backend, memory) = (self.backend.clone(), self.memory.clone());
+                let patience = self.limits.stall;
+                self.turns
+                    .begin(write_and_show(backend, memory, patience, batch));
+            }
+            Kind::Reads => self.turns.begin(read(&*self.backend, batch)),
         }
     }
 
@@ -385,6 +453,25 @@ fn write<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + 
     written.map(move |replies| Done::whole(replies.unwrap_or_else(|refusal| refusal.replies(len))))
 }
 
+/// Alone under way, so it may wait for its turn before it is begun: what it shows is
+/// there all at once, and only then it is known how much that is.
+async fn write_and_show<B: Backend>(
+    backend: Arc<B>,
+    memory: Memory,
+    patience: Duration,
+    batch: Batch,
+) -> Done {
+    let Ok(_turn) = timeout(patience, memory.turn()).await else {
+        let why = "other clients have not taken their replies, which leaves no room";
+        return Done::whole(Refusal::TryAgain(why.into()).replies(batch.len()));
+    };
+    let done = write(&*backend, batch).await;
+    Done {
+        _room: Some(memory.take(done.replies.len())),
+        ..done
+    }
+}
+
 fn read<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + Send + 'static {
     let (len, batch) = (batch.len(), batch.into_bytes());
     let answered = backend.read(batch.clone());
@@ -393,6 +480,7 @@ fn read<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + S
             replies,
             // It was a batch before.
             rest: Batch::behind(&batch, count).ok(),
+            _room: None,
         },
         Ok((replies, _)) => Done::whole(replies),
         Err(refusal) => Done::whole(refusal.replies(len)),
@@ -402,3 +490,7 @@ fn read<B: Backend>(backend: &B, batch: Batch) -> impl Future<Output = Done> + S
 #[cfg(test)]
 #[path = "connection_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "many_clients_tests.rs"]
+mod many_clients_tests;

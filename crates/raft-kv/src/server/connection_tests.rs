@@ -8,25 +8,33 @@ use tokio::io::{DuplexStream, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::machine::KvMachine;
+use crate::machine::{Answers, KvMachine};
 use crate::resp::{Reply, parse_reply, put_request};
 use crate::server::Refusal;
 use bytes::Bytes;
 
 /// Does writes in the order in which they were begun, and takes its time.
 #[derive(Clone)]
-struct SlowMachine {
+pub(super) struct SlowMachine {
     machine: Arc<tokio::sync::Mutex<KvMachine>>,
     delays_ms: Arc<Mutex<std::iter::Cycle<std::vec::IntoIter<u64>>>>,
     /// How many operations each call had.
     batches: Arc<Mutex<Vec<usize>>>,
     refusal: Option<Refusal>,
+    /// What the machine finds room in.
+    memory: Memory,
 }
 
 impl SlowMachine {
     fn new(delays_ms: Vec<u64>) -> Self {
+        Self::within(Memory::default(), delays_ms)
+    }
+
+    pub(super) fn within(memory: Memory, delays_ms: Vec<u64>) -> Self {
+        let machine = KvMachine::within(memory.clone());
         Self {
-            machine: Arc::default(),
+            memory,
+            machine: Arc::new(tokio::sync::Mutex::new(machine)),
             delays_ms: Arc::new(Mutex::new(delays_ms.into_iter().cycle())),
             batches: Arc::default(),
             refusal: None,
@@ -81,8 +89,16 @@ impl Backend for SlowMachine {
             if let Some(refusal) = this.refusal {
                 return Err(refusal);
             }
-            let answers = this.machine.lock().await.query_batch(&batch).unwrap();
-            Ok((answers.replies.freeze(), answers.count as usize))
+            loop {
+                let answer = this.machine.lock().await.answer(&batch);
+                match Answers::decode(answer).unwrap() {
+                    (_, 0) => {
+                        this.memory.something_left().await;
+                        sleep(Duration::from_millis(20)).await;
+                    }
+                    answers => return Ok(answers),
+                }
+            }
         }
     }
 
@@ -91,35 +107,50 @@ impl Backend for SlowMachine {
     }
 }
 
-struct Peer {
-    stream: DuplexStream,
-    task: JoinHandle<io::Result<Closed>>,
+pub(super) struct Peer {
+    pub(super) stream: DuplexStream,
+    pub(super) task: JoinHandle<io::Result<Closed>>,
     stop: watch::Sender<bool>,
 }
 
 impl Peer {
-    fn connect(backend: SlowMachine, pipe_bytes: usize) -> Self {
+    pub(super) fn connect(backend: SlowMachine, pipe_bytes: usize) -> Self {
         Self::connect_with(backend, pipe_bytes, ClientLimits::default())
     }
 
     fn connect_with(backend: SlowMachine, pipe_bytes: usize, limits: ClientLimits) -> Self {
+        Self::connect_within(backend, pipe_bytes, limits, Memory::default())
+    }
+
+    pub(super) fn connect_within(
+        backend: SlowMachine,
+        pipe_bytes: usize,
+        limits: ClientLimits,
+        memory: Memory,
+    ) -> Self {
         let (stream, server) = duplex(pipe_bytes);
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(async move {
             let (reader, writer) = tokio::io::split(server);
-            Connection::new(ClientSession::new(1), backend, limits)
+            Connection::new(ClientSession::new(1), backend, limits, memory)
                 .run(reader, writer, stopped)
                 .await
         });
         Self { stream, task, stop }
     }
 
-    async fn send(&mut self, bytes: &[u8]) {
+    pub(super) async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Why the server ended the connection, by itself.
+    pub(super) async fn end(&mut self) -> Closed {
+        let task = &mut self.task;
+        task.await.unwrap().unwrap()
+    }
+
     /// Everything until the server closes, and why it did.
-    async fn rest(mut self) -> (String, Closed) {
+    pub(super) async fn rest(mut self) -> (String, Closed) {
         self.stream.shutdown().await.unwrap();
         let mut all = Vec::new();
         self.stream.read_to_end(&mut all).await.unwrap();
@@ -128,7 +159,7 @@ impl Peer {
     }
 }
 
-fn paused<T>(work: impl Future<Output = T>) -> T {
+pub(super) fn paused<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

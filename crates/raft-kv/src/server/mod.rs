@@ -25,12 +25,15 @@ pub use connection::{ClientLimits, Closed};
 use command::ClientSession;
 use connection::Connection;
 
+use crate::memory::Memory;
+
 /// How long clients have, once the server stops, to get their last replies.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Serves clients, each with a backend of its own, until `stop` turns true or its
 /// sender is gone, and then finishes what they have asked for. Never fails: a
-/// connection that goes wrong is closed, and the others do not notice.
+/// connection that goes wrong is closed, and the others do not notice. What they
+/// hold is counted in `memory`, where the answers of the backend may be, too.
 ///
 /// # Cancel safety
 /// If it is cancelled, all connections are closed at once.
@@ -38,6 +41,7 @@ pub async fn serve_clients<B: Backend>(
     listener: TcpListener,
     backend_of_client: impl Fn() -> B,
     limits: ClientLimits,
+    memory: Memory,
     mut stop: watch::Receiver<bool>,
 ) {
     let places = Arc::new(Semaphore::new(limits.clients));
@@ -63,9 +67,10 @@ pub async fn serve_clients<B: Backend>(
             continue;
         };
         let session = ClientSession::new(next_id.fetch_add(1, Ordering::Relaxed));
-        let (backend, stop) = (backend_of_client(), stop.clone());
+        let connection = Connection::new(session, backend_of_client(), limits, memory.clone());
+        let stop = stop.clone();
         clients.spawn(async move {
-            let closed = serve_client(stream, session, backend, limits, stop).await;
+            let closed = serve_client(stream, connection, stop).await;
             if let Err(error) = closed {
                 tracing::debug!(%error, "a client's connection broke");
             }
@@ -80,16 +85,12 @@ pub async fn serve_clients<B: Backend>(
 
 async fn serve_client<B: Backend>(
     mut stream: TcpStream,
-    session: ClientSession,
-    backend: B,
-    limits: ClientLimits,
+    connection: Connection<B>,
     stop: watch::Receiver<bool>,
 ) -> io::Result<Closed> {
     stream.set_nodelay(true)?;
     let (reader, writer) = stream.split();
-    Connection::new(session, backend, limits)
-        .run(reader, writer, stop)
-        .await
+    connection.run(reader, writer, stop).await
 }
 
 async fn turn_away(mut stream: TcpStream) {
