@@ -34,7 +34,14 @@ impl SerdeMachine for Store {
 const CLUSTER: u128 = 0x0006_b76e_6f74_7465_6b76;
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() {
+    if let Err(error) = run().await {
+        eprintln!("{error}"); // a sentence that says what to do
+        std::process::exit(1);
+    }
+}
+
+async fn run() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
     let [_, id, folder, addresses @ ..] = args.as_slice() else {
         return Err("usage: kv <id> <folder> <address of node 1> <address of node 2> ...".into());

@@ -203,9 +203,9 @@ pub enum ChangeMembershipError {
         /// The server.
         id: NodeId,
     },
-    /// The server is not a member. Nothing has changed. Add it as a learner
-    /// first.
-    #[error("node {id} is not a member; add it as a learner first")]
+    /// The server is not a member. Nothing has changed. Who is to vote is added as a
+    /// learner first.
+    #[error("node {id} is not a member of the cluster")]
     NotMember {
         /// The server.
         id: NodeId,

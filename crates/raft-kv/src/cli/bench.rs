@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::values::parse_socket_address;
 use super::{ShownError, this_program};
 use crate::bench::{self, BenchOptions, Entrance, Target, Workload};
 
@@ -13,7 +14,7 @@ use crate::bench::{self, BenchOptions, Entrance, Target, Workload};
 pub(super) struct BenchArguments {
     /// Where a server takes clients; several times for several servers. Without
     /// it, three nodes are started.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_socket_address)]
     addr: Vec<SocketAddr>,
     /// How many connections. Several numbers are measured one after the other.
     #[arg(long, value_delimiter = ',', default_value = "1,64,256", value_parser = clap::value_parser!(u16).range(1..))]

@@ -17,13 +17,15 @@ mod values;
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use serde::Serialize;
 use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::EnvFilter;
 
 use self::bench::BenchArguments;
 use self::demo::DemoArguments;
@@ -59,16 +61,24 @@ enum Command {
 /// An error that is shown to whoever typed the command.
 pub type ShownError = Box<dyn Error + Send + Sync>;
 
+/// Which log lines are shown.
+fn log_filter() -> Result<EnvFilter, ShownError> {
+    let Some(filter) = std::env::var_os("RAFT_KV_LOG") else {
+        return Ok(EnvFilter::new("warn,raft_kv=info,raft_tokio=info"));
+    };
+    let filter = filter.to_string_lossy();
+    EnvFilter::try_new(&filter).map_err(|error| {
+        format!("RAFT_KV_LOG is {filter:?}, which is no filter ({error}); try `info`").into()
+    })
+}
+
 /// Does what was asked for.
 ///
 /// # Errors
 /// It cannot be done; the error is a sentence for whoever asked.
 pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
     tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("RAFT_KV_LOG")
-                .unwrap_or_else(|_| "warn,raft_kv=info".into()),
-        )
+        .with_env_filter(log_filter()?)
         .with_writer(io::stderr)
         .with_ansi(false)
         .init();
@@ -76,7 +86,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
         Command::Serve(arguments) => {
             let runtime = runtime(arguments.threads)?;
             let until_stdin_ends = arguments.until_stdin_ends;
-            let config = arguments.into_config();
+            let config = arguments.into_config()?;
             runtime.block_on(async {
                 let stop = stop_signal(until_stdin_ends)?;
                 crate::serve::serve(config, stop).await?;
@@ -95,12 +105,17 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, ShownError> {
         })),
         Command::Bench(arguments) => runtime(1)?.block_on(or_interrupted(async {
             let (json, svg) = (arguments.json, arguments.svg.clone());
+            let picture = match &svg {
+                // Before anything is measured, so that no figures are lost.
+                Some(path) => Some(File::create(path).map_err(|error| unwritten(path, &error))?),
+                None => None,
+            };
             let report = crate::bench::run(arguments.into_options()?).await?;
-            if let Some(path) = svg {
-                std::fs::write(&path, report.to_svg())
-                    .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-            }
             show(&report, json.into())?;
+            if let (Some(mut picture), Some(path)) = (picture, svg) {
+                let drawn = picture.write_all(report.to_svg().as_bytes());
+                drawn.map_err(|error| unwritten(&path, &error))?;
+            }
             Ok(ExitCode::SUCCESS)
         })),
         Command::Status(asked) => runtime(1)?.block_on(async {
@@ -146,6 +161,10 @@ fn show<R: fmt::Display + Serialize>(result: &R, reader: Reader) -> Result<(), S
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
 }
 
 fn runtime(threads: usize) -> Result<Runtime, ShownError> {

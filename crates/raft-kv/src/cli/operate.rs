@@ -6,14 +6,14 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use raft_tokio::NodeId;
 
-use super::values::{parse_address, parse_node_id};
+use super::values::{parse_address, parse_node_id, parse_socket_address};
 use crate::operate::member::MemberChange;
 
 /// Whom to ask, and how to show the answer.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Asked {
     /// Where a node answers over HTTP. Once for each node.
-    #[arg(long, value_name = "ADDR", required = true)]
+    #[arg(long, value_name = "IP:PORT", required = true, value_parser = parse_socket_address)]
     pub(super) http: Vec<SocketAddr>,
     /// Print JSON.
     #[arg(long)]

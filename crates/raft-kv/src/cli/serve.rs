@@ -1,5 +1,6 @@
 //! # `raft-kv serve`, as it is typed
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use raft_tokio::{NodeId, RaftConfig};
 
-use super::values::{parse_node_id, parse_peer};
+use super::ShownError;
+use super::values::{parse_node_id, parse_peer, parse_socket_address};
 use crate::resp::RequestLimits;
 use crate::serve::NodeConfig;
 use crate::server::ClientLimits;
@@ -32,14 +34,14 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
     /// Where other nodes connect.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_socket_address)]
     listen_peer: SocketAddr,
     /// Where Redis clients connect.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6379")]
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:6379", value_parser = parse_socket_address)]
     listen_client: SocketAddr,
     /// Where /status, /metrics, /livez and /readyz are, and where `raft-kv member`
     /// changes the members. Nowhere by default.
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "IP:PORT", value_parser = parse_socket_address)]
     listen_http: Option<SocketAddr>,
     /// A node of the cluster and where it is reached. Once for each; this node
     /// may be among them. A node that joins needs none.
@@ -79,8 +81,18 @@ pub(super) struct ServeArguments {
 }
 
 impl ServeArguments {
-    pub(super) fn into_config(self) -> NodeConfig {
-        let mut voters: Vec<NodeId> = self.peers.iter().map(|(id, _)| *id).collect();
+    pub(super) fn into_config(self) -> Result<NodeConfig, ShownError> {
+        let mut peers = BTreeMap::new();
+        for (id, address) in self.peers {
+            if let Some(other) = peers.insert(id, address.clone())
+                && other != address
+            {
+                return Err(
+                    format!("--peer says that node {id} is at {other} and at {address}").into(),
+                );
+            }
+        }
+        let mut voters: Vec<NodeId> = peers.keys().copied().collect();
         voters.push(self.id);
         voters.sort_unstable();
         voters.dedup();
@@ -93,7 +105,7 @@ impl ServeArguments {
             ..RequestLimits::default()
         };
         let request_timeout = Duration::from_millis(self.request_timeout_ms);
-        NodeConfig {
+        Ok(NodeConfig {
             raft: RaftConfig {
                 tick: Duration::from_millis(self.tick_ms),
                 proposal_timeout: request_timeout / ATTEMPTS,
@@ -108,11 +120,7 @@ impl ServeArguments {
             listen_peer: self.listen_peer,
             listen_client: self.listen_client,
             listen_http: self.listen_http,
-            peers: self
-                .peers
-                .into_iter()
-                .filter(|(id, _)| *id != self.id)
-                .collect(),
+            peers: peers.into_iter().filter(|(id, _)| *id != self.id).collect(),
             clients: ClientLimits {
                 request,
                 clients: self.clients_max,
@@ -120,7 +128,7 @@ impl ServeArguments {
                 ..ClientLimits::default()
             },
             request_timeout,
-        }
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! # Values that several commands take
 
+use std::net::SocketAddr;
+
 use raft_tokio::NodeId;
 
 pub(super) fn parse_node_id(text: &str) -> Result<NodeId, String> {
@@ -23,4 +25,11 @@ pub(super) fn parse_address(text: &str) -> Result<String, String> {
         }
         _ => Err("a peer's address is HOST:PORT".into()),
     }
+}
+
+/// An address of this machine, or of a node that is asked: no name has to be looked
+/// up to know which it is.
+pub(super) fn parse_socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "give an IP address and a port, as in 127.0.0.1:7001".into())
 }

@@ -252,7 +252,7 @@ impl Place {
             }
             let is_its_turn = shared.ended(before, retry.deadline()).await;
             if !is_its_turn || retry.is_over() {
-                return Err(retry.give_up(ProposeError::Expired).into());
+                return Err(retry.run_out().into());
             }
             // Another session perhaps, and in any case fewer before this one.
             let command = BytesMut::from(&bytes[..command_len]);

@@ -77,6 +77,8 @@ pub(super) struct Retry {
     deadline: Instant,
     pause: Duration,
     attempts: Attempts,
+    /// Why the last attempt was refused, if there was one.
+    refusal: Option<ProposeError>,
 }
 
 impl Retry {
@@ -89,6 +91,7 @@ impl Retry {
             deadline,
             pause: PAUSE_FIRST,
             attempts: Attempts::Refused,
+            refusal: None,
         }
     }
 
@@ -127,6 +130,7 @@ impl Retry {
         if is_final || Instant::now() + self.pause > self.deadline {
             return Err(self.give_up(error));
         }
+        self.refusal = Some(error);
         sleep(self.pause).await;
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         Ok(())
@@ -138,6 +142,11 @@ impl Retry {
             Attempts::Unknown => ProposeError::OutcomeUnknown,
             Attempts::Refused => error,
         }
+    }
+
+    /// The time is over. Why there was no reply is what the last attempt met.
+    pub(super) fn run_out(&self) -> ProposeError {
+        self.give_up(self.refusal.clone().unwrap_or(ProposeError::Expired))
     }
 
     /// What it means that there is no such session.
