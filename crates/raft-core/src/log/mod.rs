@@ -328,3 +328,6 @@ impl<S: Storage> RaftLog<S> {
         self.unstable.restore(snapshot);
     }
 }
+
+#[cfg(test)]
+mod tests;
