@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::FutureExt;
+use raft_core::NodeId;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -51,6 +52,7 @@ pub struct Stopped {
 /// Stops a task, and knows how it ended.
 #[derive(Clone, Debug)]
 pub(crate) struct TaskControl {
+    node: NodeId,
     stop: CancellationToken,
     done: CancellationToken,
     reason: Arc<OnceLock<StopReason>>,
@@ -58,8 +60,9 @@ pub(crate) struct TaskControl {
 }
 
 impl TaskControl {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(node: NodeId) -> Self {
         Self {
+            node,
             stop: CancellationToken::new(),
             done: CancellationToken::new(),
             reason: Arc::new(OnceLock::new()),
@@ -120,7 +123,7 @@ impl TaskControl {
         let finished = timeout(WORKERS_PATIENCE, self.workers.wait());
         if finished.await.is_err() {
             tracing::error!(
-                workers = self.workers.len(),
+                node = %self.node, tasks = self.workers.len(),
                 "the state machine does not return, so its task is left behind"
             );
         }
@@ -141,15 +144,15 @@ impl TaskControl {
                 Ok(Some(cleanup)) => {
                     let Cleanup { work, elsewhere } = cleanup;
                     if let Err(error) = tokio::task::spawn_blocking(work).await {
-                        tracing::error!(%error, "closing failed");
+                        tracing::error!(node = %control.node, %error, "closing failed");
                     }
                     if timeout(WORKERS_PATIENCE, elsewhere).await.is_err() {
-                        tracing::error!("the transport does not stop, so it is left behind");
+                        tracing::error!(node = %control.node, "the transport does not stop, so it is left behind");
                     }
                 }
                 Err(panic) => {
                     let text = panic_text(panic.as_ref());
-                    tracing::error!(error = %text, "the event loop panicked");
+                    tracing::error!(node = %control.node, error = %text, "the event loop panicked");
                     control.set_reason(StopReason::Panicked(text));
                 }
             }

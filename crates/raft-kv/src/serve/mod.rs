@@ -19,6 +19,7 @@ use raft_tokio::{
 };
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tracing::Instrument;
 
 use crate::memory::Memory;
 use crate::replica::{ReplicaBackend, state_machine};
@@ -124,7 +125,7 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
     let memory = Memory::new(config.clients.buffered_bytes);
     let machine = state_machine(memory.clone());
     let raft = Raft::start(config.raft, machine, log, transport).await?;
-    tracing::info!(node = %id, clients = %config.listen_client, "the node has started");
+    tracing::info!(node = %id, address = %config.listen_client, "the node has started");
 
     let backend = ReplicaBackend::new(raft.clone(), memory.clone(), config.request_timeout);
     if let Some(listener) = http {
@@ -139,8 +140,11 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         );
         tokio::spawn(pages.with_graceful_shutdown(stopped).into_future());
     }
+    let backends = || backend.for_client();
+    let served = serve_clients(clients, backends, config.clients, memory, stop)
+        .instrument(tracing::info_span!("clients", node = %id));
     tokio::select! {
-        () = serve_clients(clients, || backend.for_client(), config.clients, memory, stop) => {}
+        () = served => {}
         reason = failure(&raft) => return Err(ServeError::Stopped(reason)),
     }
     // A leader hands over before it stops.

@@ -18,6 +18,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tracing::Instrument;
 
 pub use backend::{Backend, Refusal};
 pub use connection::{ClientLimits, Closed};
@@ -69,13 +70,14 @@ pub async fn serve_clients<B: Backend>(
         let session = ClientSession::new(next_id.fetch_add(1, Ordering::Relaxed));
         let connection = Connection::new(session, backend_of_client(), limits, memory.clone());
         let stop = stop.clone();
-        clients.spawn(async move {
+        let served = async move {
             let closed = serve_client(stream, connection, stop).await;
             if let Err(error) = closed {
                 tracing::debug!(%error, "a client's connection broke");
             }
             drop(place);
-        });
+        };
+        clients.spawn(served.in_current_span());
     }
     let finished = async { while clients.join_next().await.is_some() {} };
     if tokio::time::timeout(GRACE, finished).await.is_err() {

@@ -154,7 +154,8 @@ impl LogStore for WalLogStore {
         let snapshot = found.next();
         let opened = snapshot.as_ref().map(|snapshot| snapshot.metadata.id());
         if self.pruner.is_none() {
-            self.pruner = Some(Pruner::start(self.snapshots.clone()).map_err(failed)?);
+            self.pruner =
+                Some(Pruner::start(self.options.node_id, self.snapshots.clone()).map_err(failed)?);
         }
         Ok(StoredLog {
             hard_state: group.hard_state,
@@ -291,18 +292,20 @@ fn wal_write(write: LogWrite) -> Write {
 /// be before the log is closed: a write that is not done keeps the queue open.
 #[derive(Debug)]
 struct Pruner {
+    node: NodeId,
     /// `None` while it ends.
     queue: Option<Sender<EntryId>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Pruner {
-    fn start(snapshots: SnapshotFiles) -> std::io::Result<Self> {
+    fn start(node: NodeId, snapshots: SnapshotFiles) -> std::io::Result<Self> {
         let (queue, installed) = channel();
         let thread = std::thread::Builder::new()
             .name("raft-snapshots".to_owned())
-            .spawn(move || prune_all(&installed, &snapshots))?;
+            .spawn(move || prune_all(node, &installed, &snapshots))?;
         Ok(Self {
+            node,
             queue: Some(queue),
             thread: Some(thread),
         })
@@ -315,15 +318,15 @@ impl Drop for Pruner {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that removes snapshots panicked");
+            tracing::error!(node = %self.node, "the thread that removes snapshots panicked");
         }
     }
 }
 
-fn prune_all(installed: &Receiver<EntryId>, snapshots: &SnapshotFiles) {
+fn prune_all(node: NodeId, installed: &Receiver<EntryId>, snapshots: &SnapshotFiles) {
     for id in installed {
         if let Err(error) = snapshots.prune(id) {
-            tracing::warn!(%error, "old snapshots could not be removed; the next one tries again");
+            tracing::warn!(%node, %error, "old snapshots could not be removed; the next one tries again");
         }
     }
 }

@@ -119,8 +119,8 @@ impl Node {
         let (tickc, tickc_receiver) = mpsc::channel(TICKS_WAITING_MAX);
         let (readyc, readyc_receiver) = mpsc::channel(1);
         let (advancec, advancec_receiver) = mpsc::channel(1);
-        let control = TaskControl::new();
         let id = node.id();
+        let control = TaskControl::new(id);
         let event_loop = EventLoop {
             node,
             host: NodeHost::new(control.clone()),

@@ -38,10 +38,10 @@ impl Configuration {
         addresses.retain(|id| conf_state.contains(id));
         if let Some((id, address)) = membership::decode_address(&change.context)
             && conf_state.contains(id)
-            && let Err(why) = addresses.set(id, address)
         {
-            // The same everywhere; a leader of this version proposes none such.
-            tracing::warn!(peer = %id, address, ?why, "the address of a member is not kept");
+            // What is not taken is taken nowhere; a leader of this version proposes
+            // none such.
+            let _ = addresses.set(id, address);
         }
         Self {
             conf_state,

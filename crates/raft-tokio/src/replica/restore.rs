@@ -11,7 +11,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use raft_core::Snapshot;
+use raft_core::{NodeId, Snapshot};
 
 use crate::box_error::BoxError;
 use crate::error::StartError;
@@ -67,6 +67,7 @@ pub(super) async fn restore<M: StateMachine>(
 /// The state machine cannot read a snapshot whose data is good, or the data of
 /// none is.
 pub(super) async fn restore_newest<M: StateMachine>(
+    node: NodeId,
     mut machine: M,
     stored: &mut StoredLog,
     storage: Arc<dyn SnapshotStorage>,
@@ -88,7 +89,7 @@ pub(super) async fn restore_newest<M: StateMachine>(
         let (Some(survivor), Some(next)) = (failed.machine, older.next()) else {
             return Err(StartError::SnapshotLost(lost));
         };
-        tracing::error!(index = %id.index, snapshot = lost.snapshot, error = lost.why,
+        tracing::error!(%node, index = %id.index, snapshot = lost.snapshot, error = lost.why,
             "a stored snapshot is damaged; the node begins with an older one, and the log \
              behind that. Look at the disk");
         stored.damaged_snapshot.get_or_insert(id.index);

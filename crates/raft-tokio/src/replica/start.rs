@@ -63,7 +63,7 @@ pub(super) async fn start(
     if is_pristine(&stored) && !config.initial_voters.is_empty() {
         stored = found(&config, &mut machine, &mut log).await?;
     }
-    let machine = restore_newest(machine, &mut stored, log.snapshots()).await?;
+    let machine = restore_newest(config.id, machine, &mut stored, log.snapshots()).await?;
     let damaged_snapshot = stored.damaged_snapshot;
     let snapshot = stored.snapshot.as_ref();
     let covered = snapshot.map_or(EntryId::default(), |snapshot| snapshot.metadata.id());
@@ -99,7 +99,7 @@ pub(super) async fn start(
     });
     let (work, queue) = mpsc::unbounded_channel();
     let (status, _) = watch::channel(ReplicaStatus::starting(config.id));
-    let control = TaskControl::new();
+    let control = TaskControl::new(config.id);
     let tick = Arc::new(AtomicU64::new(0));
     let room = Room::new(&config);
     let raft = Raft {

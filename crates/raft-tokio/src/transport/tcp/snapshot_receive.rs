@@ -71,7 +71,7 @@ pub(super) async fn receive(
             Err(Failure::Broken(error)) => return Err(error),
             Err(Failure::Refused(refusal)) => refusal,
         };
-        warn!(node = %config.node_id, %peer, %refusal, "did not take a snapshot of a peer");
+        warn!(node = %config.node_id, %peer, error = %refusal, "did not take a snapshot of a peer");
         let reply = Frame::SnapshotReply(SnapshotReply::Refused(refusal));
         connection.write(&reply).await?;
         // Closing on unread data could take the answer back, so what is still
