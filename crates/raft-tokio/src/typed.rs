@@ -266,7 +266,31 @@ impl<S> fmt::Debug for TypedRaft<S> {
 impl<S: SerdeMachine> TypedRaft<S> {
     /// Starts a replica, like [`Raft::start`]. A new cluster begins with
     /// `state`, which has to be the same on every initial voter; after that the
-    /// state is what the log says.
+    /// state is what the log says. The type of the state is that of the data on the
+    /// disk: see [`SerdeMachine`] before changing it.
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Counter(i64);
+    /// # impl raft_tokio::SerdeMachine for Counter {
+    /// #     type Command = i64;
+    /// #     type Reply = i64;
+    /// #     fn apply(&mut self, by: i64) -> i64 {
+    /// #         self.0 += by;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # async fn example(id: raft_tokio::NodeId) -> Result<(), raft_tokio::StartError> {
+    /// use raft_tokio::{MemoryLogStore, MemoryNetwork, RaftConfig, TypedRaft};
+    ///
+    /// let transport = MemoryNetwork::new().join(id);
+    /// let config = RaftConfig::new(id, vec![id]);
+    /// let raft = TypedRaft::start(config, Counter::default(), MemoryLogStore::new(), transport).await?;
+    /// println!("node {} runs", raft.raft().id());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`Raft::start`].
@@ -291,11 +315,52 @@ impl<S: SerdeMachine> TypedRaft<S> {
     /// The handle below: members, status, shutdown. Commands go through
     /// [`propose`](Self::propose) alone, since replicas stop at bytes that are
     /// none.
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Counter(i64);
+    /// # impl raft_tokio::SerdeMachine for Counter {
+    /// #     type Command = i64;
+    /// #     type Reply = i64;
+    /// #     fn apply(&mut self, by: i64) -> i64 {
+    /// #         self.0 += by;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # async fn example(raft: raft_tokio::TypedRaft<Counter>) -> Result<(), raft_tokio::Stopped> {
+    /// raft.raft().wait_for(|status| status.leader.is_some()).await?;
+    /// raft.raft().shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn raft(&self) -> &Raft {
         &self.raft
     }
 
     /// Proposes a command, and waits for its reply, like [`Raft::propose`].
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Counter(i64);
+    /// # impl raft_tokio::SerdeMachine for Counter {
+    /// #     type Command = i64;
+    /// #     type Reply = i64;
+    /// #     fn apply(&mut self, by: i64) -> i64 {
+    /// #         self.0 += by;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # async fn example(raft: raft_tokio::TypedRaft<Counter>) -> Result<(), raft_tokio::TypedProposeError> {
+    /// match raft.propose(&2).await {
+    ///     Ok(sum) => println!("{sum}"),
+    ///     Err(error) if error.is_retryable() => println!("it did not happen: {error}"),
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`TypedProposeError::is_retryable`] says whether it certainly did not
@@ -314,6 +379,25 @@ impl<S: SerdeMachine> TypedRaft<S> {
     /// committed when this was called. Works on followers too. While `look`
     /// runs no command is applied here, so it should be short.
     ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Counter(i64);
+    /// # impl raft_tokio::SerdeMachine for Counter {
+    /// #     type Command = i64;
+    /// #     type Reply = i64;
+    /// #     fn apply(&mut self, by: i64) -> i64 {
+    /// #         self.0 += by;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # async fn example(raft: raft_tokio::TypedRaft<Counter>) -> Result<(), raft_tokio::ReadError> {
+    /// let sum = raft.read(|counter| counter.0).await?;
+    /// println!("{sum}, and nothing older");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`Raft::read`].
     ///
@@ -331,6 +415,26 @@ impl<S: SerdeMachine> TypedRaft<S> {
     /// Looks at the state as it is here and now, which may be older than what
     /// others have seen already. `None` if a command panicked, and left the
     /// state in between.
+    ///
+    /// ```no_run
+    /// # use serde::{Deserialize, Serialize};
+    /// # #[derive(Clone, Default, Serialize, Deserialize)]
+    /// # struct Counter(i64);
+    /// # impl raft_tokio::SerdeMachine for Counter {
+    /// #     type Command = i64;
+    /// #     type Reply = i64;
+    /// #     fn apply(&mut self, by: i64) -> i64 {
+    /// #         self.0 += by;
+    /// #         self.0
+    /// #     }
+    /// # }
+    /// # async fn example(raft: raft_tokio::TypedRaft<Counter>) -> Result<(), std::convert::Infallible> {
+    /// if let Some(sum) = raft.look(|counter| counter.0) {
+    ///     println!("{sum} here, perhaps more elsewhere");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn look<T>(&self, look: impl FnOnce(&S) -> T) -> Option<T> {
         let state = self.state.read().ok()?;
         Some(look(&state))

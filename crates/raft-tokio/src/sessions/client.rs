@@ -47,6 +47,17 @@ impl SessionClient {
     /// `retry_timeout`; the last attempt may take a `proposal_timeout` beyond
     /// that.
     ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::SessionError> {
+    /// use raft_tokio::SessionClient;
+    /// use std::time::Duration;
+    ///
+    /// let client = SessionClient::open(raft, Duration::from_secs(30)).await?;
+    /// println!("{:?}", client.session());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// No session was opened, or nobody knows of it: one that was opened without
     /// anybody's knowledge expires.
@@ -68,7 +79,23 @@ impl SessionClient {
     }
 
     /// Goes on with a session that was opened before, whose latest command had
-    /// the number `sequence`.
+    /// the number `sequence`. Both have to be kept before the command is proposed:
+    /// [`retry`](Self::retry) then finds out what became of it.
+    ///
+    /// ```no_run
+    /// # async fn example(raft: raft_tokio::Raft) -> Result<(), raft_tokio::SessionError> {
+    /// use raft_tokio::SessionClient;
+    /// use std::time::Duration;
+    ///
+    /// let mut client = SessionClient::open(raft.clone(), Duration::from_secs(30)).await?;
+    /// let (session, sequence) = (client.session(), client.sequence() + 1);
+    /// // Keep both, and propose; after a crash of this process go on with them.
+    /// let _ = client.propose("increment").await;
+    /// let mut again = SessionClient::resume(raft, session, sequence, Duration::from_secs(30));
+    /// println!("{:?}", again.retry("increment").await?.reply);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn resume(raft: Raft, session: SessionId, sequence: u64, retry_timeout: Duration) -> Self {
         Self {
             raft,
@@ -90,6 +117,14 @@ impl SessionClient {
 
     /// Asks another replica from now on, for instance because the one before has
     /// stopped.
+    ///
+    /// ```no_run
+    /// # async fn example(mut client: raft_tokio::SessionClient, other: raft_tokio::Raft) -> Result<(), raft_tokio::SessionError> {
+    /// client.set_raft(other);
+    /// client.propose("increment").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn set_raft(&mut self, raft: Raft) {
         self.raft = raft;
     }
@@ -97,6 +132,17 @@ impl SessionClient {
     /// Proposes a command, and tries again until there is a reply or
     /// `retry_timeout` is over. It is applied at most once, however often it is
     /// tried.
+    ///
+    /// ```no_run
+    /// # async fn example(mut client: raft_tokio::SessionClient) -> Result<(), raft_tokio::SessionError> {
+    /// match client.propose("increment").await {
+    ///     Ok(applied) => println!("{:?} at {}", applied.reply, applied.index),
+    ///     Err(error) if error.is_indeterminate() => println!("ask again with retry: {error}"),
+    ///     Err(error) => println!("it did not happen: {error}"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`SessionError::is_indeterminate`] says whether it may have been applied.
@@ -119,6 +165,17 @@ impl SessionClient {
 
     /// Proposes the latest command again, with its number. It has to be the same
     /// command: if it was applied before, the reply is that of the first time.
+    ///
+    /// ```no_run
+    /// # async fn example(mut client: raft_tokio::SessionClient) -> Result<(), raft_tokio::SessionError> {
+    /// let applied = match client.propose("increment").await {
+    ///     Err(error) if error.is_indeterminate() => client.retry("increment").await?,
+    ///     outcome => outcome?,
+    /// };
+    /// println!("{:?}, once", applied.reply);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`propose`](Self::propose).
@@ -164,6 +221,13 @@ impl SessionClient {
     }
 
     /// Forgets the session everywhere.
+    ///
+    /// ```no_run
+    /// # async fn example(client: raft_tokio::SessionClient) -> Result<(), raft_tokio::SessionError> {
+    /// client.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Nobody knows whether it is forgotten; if not, it expires.

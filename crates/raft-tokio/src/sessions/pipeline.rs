@@ -103,6 +103,20 @@ impl SessionPipeline {
     /// [`SESSION_BYTES_MAX`](super::SESSION_BYTES_MAX) more bytes is not copied.
     /// What was begun has to be awaited or dropped: others wait for it.
     ///
+    /// ```no_run
+    /// # async fn example(pipeline: raft_tokio::SessionPipeline) -> Result<(), raft_tokio::SessionError> {
+    /// use bytes::BytesMut;
+    /// use futures::stream::{FuturesOrdered, StreamExt};
+    ///
+    /// let begun = ["one", "two", "three"].map(|text| pipeline.propose(BytesMut::from(text)));
+    /// let mut replies: FuturesOrdered<_> = begun.into_iter().collect();
+    /// while let Some(applied) = replies.next().await {
+    ///     println!("{:?}", applied?.reply);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`SessionError::is_indeterminate`] says whether it may have been applied.
     /// If it was not before a later command of this pipeline got its reply, it
