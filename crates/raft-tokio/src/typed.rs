@@ -36,6 +36,11 @@ const FORMAT: u8 = 1;
 /// A snapshot clones the value and encodes the clone on another thread. A state
 /// that is too large for that implements [`StateMachine`] instead.
 ///
+/// Commands are in the log, and the state is in the snapshots, encoded with postcard
+/// behind a byte for the format: they must stay readable. New variants of an enum go
+/// to its end, and every replica gets the new program before such a command is
+/// proposed; a field that is added to the state makes older snapshots unreadable.
+///
 /// Applying must depend on nothing but the state and the command, as for
 /// [`StateMachine`].
 ///

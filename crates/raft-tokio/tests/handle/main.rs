@@ -9,6 +9,7 @@ mod membership;
 mod outcomes;
 mod pressure;
 mod reads;
+mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 
