@@ -110,8 +110,45 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
 }
 
 /// A [`SerdeMachine`] as a [`StateMachine`]. [`TypedRaft`] makes it; it is public
-/// so that it can be wrapped, for instance in
-/// [`Sessions`](crate::sessions::Sessions).
+/// so that it can be wrapped. Typed commands that are applied exactly once, however
+/// often they are tried, are those of a typed state with
+/// [`Sessions`](crate::Sessions) around it:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use raft_tokio::{
+///     MemoryLogStore, MemoryNetwork, NodeId, Raft, RaftConfig, SerdeMachine, SessionClient,
+///     SessionLimits, Sessions, Typed,
+/// };
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Default, Serialize, Deserialize)]
+/// struct Total(u64);
+///
+/// impl SerdeMachine for Total {
+///     type Command = u64;
+///     type Reply = u64;
+///     fn apply(&mut self, more: u64) -> u64 {
+///         self.0 += more;
+///         self.0
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let id = NodeId::try_from(1)?;
+/// let machine = Sessions::new(Typed::new(Total::default()), SessionLimits::default());
+/// let transport = MemoryNetwork::new().join(id);
+/// let config = RaftConfig::new(id, vec![id]);
+/// let raft = Raft::start(config, machine, MemoryLogStore::new(), transport).await?;
+///
+/// let mut client = SessionClient::open(raft, Duration::from_secs(10)).await?;
+/// let applied = client.propose(Typed::<Total>::encode_command(&2)?).await?;
+/// assert_eq!(Typed::<Total>::decode_reply(&applied.reply)?, 2);
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// A command that it cannot read stops the replica: an older program that
 /// skipped what a newer one understands would have another state from then on.
