@@ -5,11 +5,20 @@
 //! ```
 //!
 //! means: `command` is on the disks of a quorum, the state machine has applied
-//! it, and `applied.reply` is what it answered. See [`Raft`] for the handle,
-//! [`StateMachine`] for the one trait to implement, and [`Node`] for those who
-//! want to carry out the protocol's effects themselves.
+//! it, and `applied.reply` is what it answered. `docs/GUIDE.md` goes from an empty
+//! project to a service in production.
 //!
-//! | part | what it does | in memory, for tests |
+//! - [`Raft`]: the handle. [`StateMachine`]: the one trait to implement.
+//! - `TypedRaft`: the same for a state that is a plain value, with commands and
+//!   replies of your own types (the feature `serde`, which is on by default).
+//! - [`Sessions`]: commands that are applied exactly once, however often they are
+//!   tried.
+//! - [`Node`]: for those who want to carry out the protocol's effects themselves.
+//!
+//! The feature `metrics` hands the numbers of every replica to the recorder of the
+//! `metrics` crate.
+//!
+//! | part | between machines | in memory, for tests |
 //! |---|---|---|
 //! | [`Transport`] | [`TcpTransport`] | [`MemoryNetwork`] |
 //! | [`LogStore`] | [`WalLogStore`] | [`MemoryLogStore`] |
