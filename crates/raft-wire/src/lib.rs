@@ -4,8 +4,9 @@
 //! This is the only crate that knows protobuf. Everybody else holds
 //! [`raft_core`] types; here they become bytes, and bytes become them or a
 //! [`WireError`]. Reading is total: whatever the bytes are, nothing panics,
-//! nothing is allocated for a length before the bytes are there, and no message
-//! nests deeper than a snapshot does.
+//! nothing is allocated for a length before the bytes are there (but room for the
+//! rest of a frame that is within its limit), and no message nests deeper than a
+//! snapshot does.
 //!
 //! # Which bytes
 //!
