@@ -19,6 +19,12 @@
 //! members change one voter at a time, or through a joint configuration in which
 //! both majorities must agree (§6, [`ConfChange`]).
 //!
+//! # Which semantics?
+//!
+//! [`Config::new`] does what etcd's raft does by default, message for message, where
+//! etcd's does not panic. [`Config::protected`] also turns on what protects a cluster
+//! where etcd's does not; run that one. `docs/DIVERGENCES.md` has every difference.
+//!
 //! # Where is it?
 //!
 //! | rule | file |
