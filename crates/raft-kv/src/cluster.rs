@@ -245,6 +245,9 @@ impl LocalCluster {
 
     /// Kills the node at this place (`SIGKILL`): it gets no chance to write
     /// anything. Returns when it is gone.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the node is killed all the same.
     pub async fn kill(&mut self, at: usize) {
         if let Some(mut process) = self.members[at].process.take() {
             // It can only fail if the process has left already.
@@ -253,6 +256,9 @@ impl LocalCluster {
     }
 
     /// Kills all nodes at once.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, all of them are killed all the same.
     pub async fn kill_all(&mut self) {
         for member in &mut self.members {
             if let Some(process) = &mut member.process {
@@ -266,6 +272,9 @@ impl LocalCluster {
 
     /// Asks the node at this place to stop and waits until it has; the code with
     /// which it left, if it did so on its own and in time.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the node is killed.
     pub async fn stop_node(&mut self, at: usize) -> Option<i32> {
         let mut process = self.members[at].process.take()?;
         drop(process.stdin.take());
@@ -275,6 +284,9 @@ impl LocalCluster {
     }
 
     /// Asks all nodes to stop and waits until they have.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, the nodes are killed.
     pub async fn stop(mut self) {
         for member in &mut self.members {
             if let Some(process) = &mut member.process {
@@ -294,6 +306,9 @@ impl LocalCluster {
     ///
     /// # Errors
     /// One of them has stopped, or they do not agree in time.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn wait_until_ready(&mut self) -> Result<Leadership, ClusterError> {
         let deadline = Instant::now() + READY_WITHIN;
         while Instant::now() < deadline {
@@ -309,6 +324,9 @@ impl LocalCluster {
     }
 
     /// The place of the leader, if the running nodes agree on one.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
     pub async fn leader(&self) -> Option<usize> {
         let leadership = self.agreed_leadership().await?;
         self.members
@@ -362,6 +380,9 @@ impl LocalCluster {
 
 /// What the node at this address says about who leads; `None` if it says
 /// nothing, or knows of nobody.
+///
+/// # Cancel safety
+/// Cancel safe.
 pub async fn leadership_at(address: SocketAddr) -> Option<Leadership> {
     let asked = async {
         let mut client = Client::connect(address).await.ok()?;
