@@ -200,6 +200,18 @@ fn whatever_the_end_nothing_is_left() {
             }
         }
 
+        for when in [Dropped::Waiting, Dropped::Woken] {
+            for awaits in 0..3 {
+                let log = log(&servers, 1);
+                let config = || TcpTransportConfig::of(&log, servers.address(1));
+                drop(drop_at_await(awaits, when, TcpTransport::bind(config())).await);
+                let transport = TcpTransport::bind(config()).await.unwrap();
+                let _ = drop_at_await(awaits, when, transport.shutdown()).await;
+                drop(log);
+                await_as_before(&before, "a transport was dropped").await;
+            }
+        }
+
         for _ in 0..STARTS {
             let log = log(&servers, 1);
             let transport = transport(&servers, 1, &log).await;
