@@ -51,6 +51,7 @@ use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
 use crate::fairness::let_others_run;
+use crate::queue;
 
 /// How many waiting things one turn takes from one channel. Enough to fill a
 /// batch under load, few enough that a tick is never far away.
@@ -94,7 +95,7 @@ pub(crate) trait Host: Sized + Send + 'static {
     fn on_tick(
         &mut self,
         node: &mut RawNode<Self::Storage>,
-        gated: Option<&mut mpsc::Receiver<Self::Proposal>>,
+        gated: Option<&mut queue::Receiver<Self::Proposal>>,
     );
 
     /// Whether the host has room for proposals.
@@ -171,7 +172,7 @@ pub(crate) struct EventLoop<H: Host> {
     pub(crate) node: RawNode<H::Storage>,
     pub(crate) host: H,
     pub(crate) ticks: Ticks,
-    pub(crate) propc: mpsc::Receiver<H::Proposal>,
+    pub(crate) propc: queue::Receiver<H::Proposal>,
     pub(crate) recvc: mpsc::Receiver<H::Input>,
     pub(crate) controlc: mpsc::Receiver<H::Command>,
     pub(crate) eventc: Option<mpsc::UnboundedReceiver<H::Event>>,
@@ -241,9 +242,9 @@ async fn receive_event<T>(channel: Option<&mut mpsc::UnboundedReceiver<T>>) -> T
     }
 }
 
-async fn receive_many<T>(channel: Option<&mut mpsc::Receiver<T>>, into: &mut Vec<T>) -> usize {
+async fn receive_many<T>(channel: Option<&mut queue::Receiver<T>>, into: &mut Vec<T>) -> usize {
     match channel {
-        Some(channel) => channel.recv_many(into, PROPOSALS_PER_TURN_MAX).await,
+        Some(channel) => channel.receive_many(into, PROPOSALS_PER_TURN_MAX).await,
         None => pending().await,
     }
 }
@@ -305,9 +306,7 @@ impl<H: Host> EventLoop<H> {
         // Nobody waits for room any more, and whoever waited for a turn hears
         // that there will be none.
         self.propc.close();
-        while let Ok(proposal) = self.propc.try_recv() {
-            proposals.push(proposal);
-        }
+        self.propc.take(&mut proposals, usize::MAX);
         self.host.refuse_untaken(&mut proposals);
         self.host.on_stop(&mut self.node)
     }
@@ -415,9 +414,7 @@ impl<H: Host> EventLoop<H> {
         let room = PROPOSALS_PER_TURN_MAX.saturating_sub(proposals.len());
         let is_there = self.looks() == Looks::Everywhere || !self.propc.is_empty();
         if room > 0 && is_there && self.takes_proposals() {
-            let mut unwoken = Context::from_waker(Waker::noop());
-            // What is received stands in `proposals`.
-            let _ = self.propc.poll_recv_many(&mut unwoken, proposals, room);
+            self.propc.take(proposals, room);
         }
         if proposals.is_empty() {
             return false;

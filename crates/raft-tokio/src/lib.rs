@@ -32,6 +32,7 @@ mod fairness;
 pub mod log_store;
 mod metrics;
 mod node;
+mod queue;
 mod replica;
 pub mod sessions;
 pub mod snapshot;

@@ -14,9 +14,10 @@ use raft_core::{
     Storage,
 };
 use std::marker::PhantomData;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use crate::event_loop::{Cleanup, Host, proposals_may_pass};
+use crate::queue;
 use crate::task::{StopReason, TaskControl};
 
 type ProposeReply = oneshot::Sender<Result<Proposed, ProposeError>>;
@@ -159,7 +160,7 @@ impl<S: Storage + Send + 'static> Host for NodeHost<S> {
     fn on_tick(
         &mut self,
         _node: &mut RawNode<S>,
-        _gated: Option<&mut mpsc::Receiver<NodeProposal>>,
+        _gated: Option<&mut queue::Receiver<NodeProposal>>,
     ) {
     }
 

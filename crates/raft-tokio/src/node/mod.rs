@@ -17,6 +17,7 @@ use raft_core::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::event_loop::{Advanced, EventLoop, ReadyRequest, Ticks};
+use crate::queue;
 use crate::task::{Stopped, TaskControl};
 
 use host::{NodeCommand, NodeHost, NodeInput, NodeProposal};
@@ -65,7 +66,7 @@ const COMMANDS_WAITING_MAX: usize = 64;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Node {
-    propc: mpsc::Sender<NodeProposal>,
+    propc: queue::Sender<NodeProposal>,
     recvc: mpsc::Sender<NodeInput>,
     controlc: mpsc::Sender<NodeCommand>,
     tickc: mpsc::Sender<()>,
@@ -113,7 +114,7 @@ impl Node {
         S: Storage + Send + 'static,
     {
         let node = RawNode::new(config, storage)?;
-        let (propc, propc_receiver) = mpsc::channel(PROPOSALS_WAITING_MAX);
+        let (propc, propc_receiver) = queue::queue(PROPOSALS_WAITING_MAX);
         let (recvc, recvc_receiver) = mpsc::channel(INPUTS_WAITING_MAX);
         let (controlc, controlc_receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
         let (tickc, tickc_receiver) = mpsc::channel(TICKS_WAITING_MAX);

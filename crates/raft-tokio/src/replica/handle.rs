@@ -19,6 +19,7 @@ use super::request::{ClientRequest, ClientRequestKind, Command, Event, Freshness
 use crate::config::RaftConfig;
 use crate::error::{ReadError, StartError, TransferError};
 use crate::log_store::LogStore;
+use crate::queue;
 use crate::state_machine::StateMachine;
 use crate::status::{Health, ReplicaStatus};
 use crate::task::{Stopped, TaskControl};
@@ -73,7 +74,7 @@ pub struct Raft {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) id: NodeId,
-    pub(super) propc: mpsc::Sender<ClientRequest>,
+    pub(super) propc: queue::Sender<ClientRequest>,
     pub(super) controlc: mpsc::Sender<Command>,
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
@@ -262,7 +263,7 @@ impl Raft {
     async fn query_by(&self, query: Bytes, freshness: Freshness) -> Result<Bytes, ReadError> {
         let (reply, answer) = oneshot::channel();
         let read = PendingRead::Query { query, reply };
-        self.enqueue(ClientRequestKind::Read { read, freshness }, None)
+        self.enqueue(ClientRequestKind::Read { read, freshness })
             .await?;
         self.answer(answer).await
     }
@@ -270,7 +271,7 @@ impl Raft {
     async fn read_by(&self, freshness: Freshness) -> Result<LogIndex, ReadError> {
         let (reply, answer) = oneshot::channel();
         let read = PendingRead::Barrier { reply };
-        self.enqueue(ClientRequestKind::Read { read, freshness }, None)
+        self.enqueue(ClientRequestKind::Read { read, freshness })
             .await?;
         self.answer(answer).await
     }

@@ -15,13 +15,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{LogIndex, Term};
-use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::handle::Raft;
-use super::request::{Claim, ClientRequest, ClientRequestKind, Waiter};
+use super::request::{
+    Claim, ClientRequest, ClientRequestKind, Condition, ProposalBatch, SpecialProposal, Waiter,
+};
 use crate::config::RaftConfig;
-use crate::error::{NotTaken, ProposeError};
+use crate::error::{NotTaken, ProposeError, ReadError};
+use crate::queue::{self, TrySendError};
 use crate::task::Stopped;
 
 /// The reply of a command that was committed and applied.
@@ -62,7 +64,7 @@ impl Future for PendingReply {
 #[must_use = "the permit keeps room that others could use"]
 pub struct Permit<'a> {
     raft: &'a Raft,
-    slot: mpsc::Permit<'a, ClientRequest>,
+    slot: queue::Permit<ClientRequest>,
 }
 
 impl fmt::Debug for Permit<'_> {
@@ -81,7 +83,8 @@ impl Permit<'_> {
     /// The command goes back if it is empty or too large, or if it is so large
     /// that its bytes count (see
     /// [`requests_bytes_max`](crate::RaftConfig::requests_bytes_max)) and there
-    /// is no room for them.
+    /// is no room for them. If the replica has stopped since the permit was given,
+    /// the reply says so.
     pub fn propose(self, command: impl Into<Bytes>) -> Result<PendingReply, NotTaken> {
         let command = command.into();
         let room = self.raft.try_admit(&command);
@@ -90,9 +93,10 @@ impl Permit<'_> {
             Err(error) => return Err(NotTaken { command, error }),
         };
         let (reply, pending) = reply_channel();
-        let reply = Waiter::Local(reply);
-        let kind = ClientRequestKind::Propose { command, reply };
-        self.slot.send(self.raft.request(kind, room));
+        let kind = proposal(command, reply, room);
+        if let Err(request) = self.slot.send(self.raft.request(kind)) {
+            self.raft.refuse_late(request);
+        }
         Ok(pending)
     }
 }
@@ -146,6 +150,33 @@ fn reply_channel() -> (ReplySender, PendingReply) {
     (reply, PendingReply { answer })
 }
 
+/// Asks for a command. One that takes up room is large, and seldom.
+fn proposal(
+    command: Bytes,
+    reply: ReplySender,
+    room: Option<OwnedSemaphorePermit>,
+) -> ClientRequestKind {
+    if room.is_some() {
+        return special(command, reply, None, room);
+    }
+    let reply = Waiter::Local(reply);
+    ClientRequestKind::Propose { command, reply }
+}
+
+fn special(
+    command: Bytes,
+    reply: ReplySender,
+    condition: Option<Condition>,
+    room: Option<OwnedSemaphorePermit>,
+) -> ClientRequestKind {
+    ClientRequestKind::ProposeSpecial(Box::new(SpecialProposal {
+        command,
+        reply: Waiter::Local(reply),
+        condition,
+        _room: room,
+    }))
+}
+
 impl Raft {
     /// Proposes a command, and waits for the state machine's reply: the command
     /// is then on the disks of a quorum, and applied here or at the leader. On a
@@ -193,9 +224,7 @@ impl Raft {
     async fn propose_later(&self, command: Bytes) -> Result<PendingReply, ProposeError> {
         let room = self.admit(&command).await?;
         let (reply, pending) = reply_channel();
-        let reply = Waiter::Local(reply);
-        let kind = ClientRequestKind::Propose { command, reply };
-        self.enqueue(kind, room).await?;
+        self.enqueue(proposal(command, reply, room)).await?;
         Ok(pending)
     }
 
@@ -218,13 +247,21 @@ impl Raft {
     /// [`propose`](Self::propose).
     pub fn try_propose(&self, command: impl Into<Bytes>) -> Result<PendingReply, NotTaken> {
         let command = command.into();
-        match self.inner.propc.try_reserve() {
-            Ok(slot) => Permit { raft: self, slot }.propose(command),
-            Err(TrySendError::Full(())) => Err(NotTaken {
+        let room = match self.try_admit(&command) {
+            Ok(room) => room,
+            Err(error) => return Err(NotTaken { command, error }),
+        };
+        let (reply, pending) = reply_channel();
+        let sent = (self.inner.propc).try_send_with((command, room), |(command, room)| {
+            self.request(proposal(command, reply, room))
+        });
+        match sent {
+            Ok(()) => Ok(pending),
+            Err(TrySendError::Full((command, _))) => Err(NotTaken {
                 command,
                 error: ProposeError::QueueFull,
             }),
-            Err(TrySendError::Closed(())) => Err(NotTaken {
+            Err(TrySendError::Closed((command, _))) => Err(NotTaken {
                 command,
                 error: self.inner.control.stopped_now().into(),
             }),
@@ -252,8 +289,8 @@ impl Raft {
     /// take room from everybody.
     pub async fn reserve(&self) -> Result<Permit<'_>, Stopped> {
         match self.inner.propc.reserve().await {
-            Ok(slot) => Ok(Permit { raft: self, slot }),
-            Err(_) => Err(self.inner.control.stopped().await),
+            Some(slot) => Ok(Permit { raft: self, slot }),
+            None => Err(self.inner.control.stopped().await),
         }
     }
 
@@ -296,12 +333,16 @@ impl Raft {
         }
         let mut refusal = None;
         if !taken.is_empty() {
-            let kind = ClientRequestKind::ProposeBatch {
-                commands: taken,
-                replies,
-            };
             let enqueued = match self.admit_bytes(bytes).await {
-                Ok(room) => self.enqueue(kind, room).await.map_err(Into::into),
+                Ok(room) => {
+                    let batch = Box::new(ProposalBatch {
+                        commands: taken,
+                        replies,
+                        _room: room,
+                    });
+                    let kind = ClientRequestKind::ProposeBatch(batch);
+                    self.enqueue(kind).await.map_err(Into::into)
+                }
                 Err(error) => Err(error),
             };
             refusal = enqueued.err();
@@ -346,13 +387,8 @@ impl Raft {
         let command = command.into();
         let room = self.admit(&command).await?;
         let (reply, pending) = reply_channel();
-        let reply = Waiter::Local(reply);
-        let kind = ClientRequestKind::ProposeInTerm {
-            command,
-            reply,
-            term,
-        };
-        self.enqueue(kind, room).await?;
+        let kind = special(command, reply, Some(Condition::InTerm(term)), room);
+        self.enqueue(kind).await?;
         pending.await
     }
 
@@ -387,13 +423,9 @@ impl Raft {
         let attempt = async {
             let room = self.admit(&command).await?;
             let (reply, pending) = reply_channel();
-            let reply = Waiter::Local(reply);
-            let kind = ClientRequestKind::ProposeClaimed {
-                command,
-                reply,
-                claim: claim.clone(),
-            };
-            self.enqueue(kind, room).await?;
+            let condition = Some(Condition::Claimed(claim.clone()));
+            let kind = special(command, reply, condition, room);
+            self.enqueue(kind).await?;
             pending.await
         };
         if let Ok(result) = tokio::time::timeout(timeout, attempt).await {
@@ -455,26 +487,17 @@ impl Raft {
             .map_err(|_| ProposeError::QueueFull)
     }
 
-    pub(super) fn request(
-        &self,
-        kind: ClientRequestKind,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> ClientRequest {
+    pub(super) fn request(&self, kind: ClientRequestKind) -> ClientRequest {
         ClientRequest {
             kind,
             since_tick: self.inner.tick.load(Ordering::Relaxed),
-            _room: room,
         }
     }
 
-    pub(super) async fn enqueue(
-        &self,
-        kind: ClientRequestKind,
-        room: Option<OwnedSemaphorePermit>,
-    ) -> Result<(), Stopped> {
+    pub(super) async fn enqueue(&self, kind: ClientRequestKind) -> Result<(), Stopped> {
         // There nearly always is room, and then there is nothing to wait for.
         // Room that others wait for is theirs already.
-        let Err(not_sent) = self.inner.propc.try_send(self.request(kind, room)) else {
+        let Err(not_sent) = self.inner.propc.try_send(self.request(kind)) else {
             return Ok(());
         };
         let wait = async {
@@ -486,5 +509,18 @@ impl Raft {
             Err(self.inner.control.stopped().await)
         };
         Box::pin(wait).await
+    }
+
+    /// The loop has ended since there was room for this.
+    #[cold]
+    fn refuse_late(&self, request: ClientRequest) {
+        let stopped = self.inner.control.stopped_now();
+        let read_error = ReadError::Stopped(stopped.clone());
+        request.refuse(stopped.into(), read_error, |waiter, error| {
+            if let Waiter::Local(reply) = waiter {
+                // Whoever asked may have given up.
+                let _ = reply.send(Err(error));
+            }
+        });
     }
 }

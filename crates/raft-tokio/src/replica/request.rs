@@ -21,43 +21,59 @@ use raft_wire::frame::ResponseOutcome;
 
 pub(super) type ProposeReply = oneshot::Sender<Result<Applied, ProposeError>>;
 
-/// What waits in `propc`.
+/// What waits in `propc`: one line of the cache, so that callers on two threads
+/// whose requests lie side by side share none.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct ClientRequest {
     pub(super) kind: ClientRequestKind,
     /// The tick in which it was made.
     pub(super) since_tick: u64,
-    /// The room that a large command takes up until the loop has it.
-    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
+/// What is seldom asked for is boxed, so that the rest is small.
 #[derive(Debug)]
 pub(super) enum ClientRequestKind {
     Propose {
         command: Bytes,
         reply: Waiter,
     },
-    /// Only if its caller has not given up.
-    ProposeClaimed {
-        command: Bytes,
-        reply: Waiter,
-        claim: Claim,
-    },
-    /// Only by the leader of this term.
-    ProposeInTerm {
-        command: Bytes,
-        reply: Waiter,
-        term: Term,
-    },
+    /// Under a condition, or with room that it takes up.
+    ProposeSpecial(Box<SpecialProposal>),
     /// Together, in this order.
-    ProposeBatch {
-        commands: Vec<Bytes>,
-        replies: Vec<ProposeReply>,
-    },
+    ProposeBatch(Box<ProposalBatch>),
     Read {
         read: PendingRead,
         freshness: Freshness,
     },
+}
+
+/// A proposal that is not just made.
+#[derive(Debug)]
+pub(super) struct SpecialProposal {
+    pub(super) command: Bytes,
+    pub(super) reply: Waiter,
+    pub(super) condition: Option<Condition>,
+    /// What it takes up until the loop has it.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What must hold when a command is proposed.
+#[derive(Debug)]
+pub(super) enum Condition {
+    /// Its caller has not given up.
+    Claimed(Claim),
+    /// This server leads in this term.
+    InTerm(Term),
+}
+
+/// Commands that are proposed together, and who waits for each.
+#[derive(Debug)]
+pub(super) struct ProposalBatch {
+    pub(super) commands: Vec<Bytes>,
+    pub(super) replies: Vec<ProposeReply>,
+    /// What they take up until the loop has them.
+    pub(super) _room: Option<OwnedSemaphorePermit>,
 }
 
 /// What a read goes by.
@@ -85,11 +101,10 @@ impl ClientRequest {
     /// Whether this is a command whose caller has given up.
     pub(super) fn is_withdrawn(&self) -> bool {
         match &self.kind {
-            ClientRequestKind::Propose { reply, .. }
-            | ClientRequestKind::ProposeClaimed { reply, .. }
-            | ClientRequestKind::ProposeInTerm { reply, .. } => reply.is_gone(),
+            ClientRequestKind::Propose { reply, .. } => reply.is_gone(),
+            ClientRequestKind::ProposeSpecial(proposal) => proposal.reply.is_gone(),
             // Each of its commands has a caller.
-            ClientRequestKind::ProposeBatch { .. } | ClientRequestKind::Read { .. } => false,
+            ClientRequestKind::ProposeBatch(_) | ClientRequestKind::Read { .. } => false,
         }
     }
 
@@ -101,11 +116,10 @@ impl ClientRequest {
         mut refuse: impl FnMut(Waiter, ProposeError),
     ) {
         match self.kind {
-            ClientRequestKind::Propose { reply, .. }
-            | ClientRequestKind::ProposeClaimed { reply, .. }
-            | ClientRequestKind::ProposeInTerm { reply, .. } => refuse(reply, error),
-            ClientRequestKind::ProposeBatch { replies, .. } => {
-                for reply in replies {
+            ClientRequestKind::Propose { reply, .. } => refuse(reply, error),
+            ClientRequestKind::ProposeSpecial(proposal) => refuse(proposal.reply, error),
+            ClientRequestKind::ProposeBatch(batch) => {
+                for reply in batch.replies {
                     refuse(Waiter::Local(reply), error.clone());
                 }
             }
@@ -224,4 +238,15 @@ pub(super) enum Event {
     Drain,
     /// The state machine cannot go on.
     StateMachineFailed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_request_is_one_line_of_the_cache() {
+        assert_eq!(size_of::<ClientRequest>(), 64);
+    }
 }

@@ -30,6 +30,7 @@ use crate::config::RaftConfig;
 use crate::error::StartError;
 use crate::event_loop::{EventLoop, Ticks};
 use crate::log_store::{Durability, LogStore, LogStoreError, LogWrite, StoredLog, WriteDone};
+use crate::queue;
 use crate::snapshot::{SnapshotExchange, build};
 use crate::state_machine::StateMachine;
 use crate::status::ReplicaStatus;
@@ -88,7 +89,7 @@ pub(super) async fn start(
     let storage = view_of(&config, stored, applied, &configuration)?;
     let node = RawNode::new(config.core(applied.index), storage)?;
 
-    let (propc, propc_receiver) = mpsc::channel(config.requests_waiting_max.max(1));
+    let (propc, propc_receiver) = queue::queue(config.requests_waiting_max);
     let (recvc, recvc_receiver) = mpsc::channel(PACKETS_WAITING_MAX);
     let (controlc, controlc_receiver) = mpsc::channel(COMMANDS_WAITING_MAX);
     let (events, eventc) = mpsc::unbounded_channel();

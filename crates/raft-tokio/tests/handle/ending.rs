@@ -57,6 +57,18 @@ async fn shutting_down_hands_over_and_finishes_what_was_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_permit_that_outlives_the_replica_hears_so() {
+    let cluster = Cluster::start(1).await;
+    let leader = cluster.leader().await;
+    let permit = leader.reserve().await.unwrap();
+    leader.shutdown().await;
+    let reply = permit.propose("late").unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(10), reply).await;
+    let refused = heard.expect("it hears of it").unwrap_err();
+    assert!(refused.is_retryable() && !refused.is_indeterminate());
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_runs_after_a_shutdown_or_when_the_last_handle_is_gone() {
     let tasks = || {
         tokio::runtime::Handle::current()

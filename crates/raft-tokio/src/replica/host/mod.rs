@@ -68,6 +68,7 @@ use crate::config::RaftConfig;
 use crate::error::{ProposeError, ReadError};
 use crate::event_loop::{Cleanup, Host};
 use crate::log_store::LogStore;
+use crate::queue;
 use crate::snapshot::SnapshotExchange;
 use crate::status::ReplicaStatus;
 use crate::task::{StopReason, Stopped, TaskControl};
@@ -245,8 +246,12 @@ impl Host for ReplicaHost {
             proposals.retain(|request| !request.is_withdrawn());
         }
         // What was parked came earlier.
-        let parked = self.take_parked();
-        self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
+        if self.parked.is_empty() {
+            self.take_requests(node, proposals.drain(..));
+        } else {
+            let parked = self.take_parked();
+            self.take_requests(node, parked.into_iter().chain(proposals.drain(..)));
+        }
     }
 
     fn on_input(&mut self, node: &mut Node, input: Inbound) {
@@ -316,7 +321,7 @@ impl Host for ReplicaHost {
         }
     }
 
-    fn on_tick(&mut self, node: &mut Node, gated: Option<&mut mpsc::Receiver<ClientRequest>>) {
+    fn on_tick(&mut self, node: &mut Node, gated: Option<&mut queue::Receiver<ClientRequest>>) {
         let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         let deadline = now.saturating_sub(self.config.timeout_ticks());
         if let Some(gated) = gated {

@@ -55,7 +55,6 @@ impl ReplicaHost {
                 self.remote.push(ClientRequest {
                     kind,
                     since_tick: self.now(),
-                    _room: None,
                 });
             }
             // Reads go through the protocol's own messages.

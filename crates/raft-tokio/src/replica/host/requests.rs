@@ -12,16 +12,18 @@ use std::time::Duration;
 
 use raft_core::{Proposal, ProposeError as CoreProposeError, Proposed, RoleKind};
 use raft_wire::frame::RequestKind;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::reconfigure::is_removed;
 use super::{Node, ReplicaHost};
 use crate::error::{ProposeError, ReadError};
+use crate::queue;
 use crate::replica::apply::ApplyWork;
 use crate::replica::forwards;
 use crate::replica::reads::WaitingRead;
-use crate::replica::request::{ClientRequest, ClientRequestKind, Freshness, PendingRead, Waiter};
+use crate::replica::request::{
+    ClientRequest, ClientRequestKind, Condition, Freshness, PendingRead, SpecialProposal, Waiter,
+};
 use crate::replica::waiters::EmptyLists;
 use crate::task::{StopReason, Stopped};
 use crate::transport::Packet;
@@ -51,29 +53,32 @@ impl ReplicaHost {
             };
             match request.kind {
                 ClientRequestKind::Propose { command, reply } => take(command, reply),
-                ClientRequestKind::ProposeClaimed {
-                    command,
-                    reply,
-                    claim,
-                } => {
-                    if claim.take() {
-                        take(command, reply);
-                    }
-                }
-                ClientRequestKind::ProposeInTerm {
-                    command,
-                    reply,
-                    term: wanted,
-                } => {
+                ClientRequestKind::ProposeSpecial(proposal) => {
+                    let SpecialProposal {
+                        command,
+                        reply,
+                        condition,
+                        ..
+                    } = *proposal;
                     let term = node.term();
-                    if node.role() == RoleKind::Leader && term == wanted {
-                        take(command, reply);
-                    } else {
-                        self.refuse(reply, ProposeError::OtherTerm { wanted, term });
+                    match condition {
+                        None => take(command, reply),
+                        Some(Condition::Claimed(claim)) => {
+                            if claim.take() {
+                                take(command, reply);
+                            }
+                        }
+                        Some(Condition::InTerm(wanted)) => {
+                            if node.role() == RoleKind::Leader && term == wanted {
+                                take(command, reply);
+                            } else {
+                                self.refuse(reply, ProposeError::OtherTerm { wanted, term });
+                            }
+                        }
                     }
                 }
-                ClientRequestKind::ProposeBatch { commands, replies } => {
-                    for (command, reply) in commands.into_iter().zip(replies) {
+                ClientRequestKind::ProposeBatch(batch) => {
+                    for (command, reply) in batch.commands.into_iter().zip(batch.replies) {
                         if !reply.is_closed() {
                             take(command, Waiter::Local(reply));
                         }
@@ -231,15 +236,13 @@ impl ReplicaHost {
     pub(super) fn refuse_overdue(
         &mut self,
         node: &Node,
-        gated: &mut mpsc::Receiver<ClientRequest>,
+        gated: &mut queue::Receiver<ClientRequest>,
         deadline: u64,
     ) {
-        while self.parked.len() < self.config.requests_waiting_max {
-            let Ok(request) = gated.try_recv() else {
-                break;
-            };
-            self.parked.push_back(request);
-        }
+        let room = self.config.requests_waiting_max;
+        let mut waiting = Vec::new();
+        gated.take(&mut waiting, room.saturating_sub(self.parked.len()));
+        self.parked.extend(waiting);
         // What has no future is refused at once.
         let now_or_never = if self.drain_until.is_some() {
             Some(ProposeError::Stopped(shutdown()))
