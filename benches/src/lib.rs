@@ -11,4 +11,4 @@ mod trio;
 pub use allocations::{Allocations, core_allocations, handle_allocations};
 pub use operations::{OPERATIONS, Operation};
 pub use replicas::{Counter, run_clients, start_in_memory, start_with};
-pub use trio::{TRIO_LOG_ENTRIES_KEPT, Trio};
+pub use trio::{TRIO_APPEND_BYTES_MAX, TRIO_INFLIGHT_MESSAGES_MAX, TRIO_LOG_ENTRIES_KEPT, Trio};

@@ -17,8 +17,10 @@ use raft_core::{
 /// Entries that stay in a log when it is compacted.
 pub const TRIO_LOG_ENTRIES_KEPT: u64 = 10_000;
 
-const APPEND_BYTES_MAX: u64 = 1024 * 1024;
-const INFLIGHT_MESSAGES_MAX: usize = 256;
+/// Bytes of entries in one append message.
+pub const TRIO_APPEND_BYTES_MAX: u64 = 1024 * 1024;
+/// Append messages on their way to one follower.
+pub const TRIO_INFLIGHT_MESSAGES_MAX: usize = 256;
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A cluster of three nodes that is driven by calls.
@@ -52,8 +54,8 @@ impl Trio {
         let nodes = (1..=3)
             .map(|number| {
                 let config = Config {
-                    append_bytes_max: APPEND_BYTES_MAX,
-                    inflight_messages_max: INFLIGHT_MESSAGES_MAX,
+                    append_bytes_max: TRIO_APPEND_BYTES_MAX,
+                    inflight_messages_max: TRIO_INFLIGHT_MESSAGES_MAX,
                     ..Config::protected(id(number))
                 };
                 let voters = ConfState::of_voters((1..=3).map(id));
@@ -104,9 +106,6 @@ impl Trio {
     }
 
     /// Carries effects out and delivers messages until nothing moves.
-    ///
-    /// # Panics
-    /// If the core breaks its own contract.
     ///
     /// # Panics
     /// If the core breaks its own contract.

@@ -10,12 +10,11 @@
 
 use std::time::{Duration, Instant};
 
-/// Entries that stay in the log when it is compacted.
-pub const LOG_ENTRIES_KEPT: u64 = 10_000;
-/// Bytes of entries in one append message.
-pub const APPEND_BYTES_MAX: u64 = 1024 * 1024;
-/// Append messages on their way to one follower.
-pub const INFLIGHT_MESSAGES_MAX: usize = 256;
+/// What the nodes are set to: on every side what ours are in our own benches.
+pub use raft_benches::{
+    TRIO_APPEND_BYTES_MAX as APPEND_BYTES_MAX, TRIO_INFLIGHT_MESSAGES_MAX as INFLIGHT_MESSAGES_MAX,
+    TRIO_LOG_ENTRIES_KEPT as LOG_ENTRIES_KEPT,
+};
 
 /// What is proposed at once, and how large each of it is.
 #[derive(Clone, Copy, Debug)]
