@@ -204,3 +204,6 @@ impl Storage for MemoryStorage {
         Ok(self.snapshot.clone())
     }
 }
+
+#[cfg(test)]
+mod tests;
