@@ -50,6 +50,11 @@ pub struct RaftConfig {
     /// commands of less than this divided by `requests_waiting_max` are not
     /// counted: together they are not more than this either. Default 64 MiB.
     pub requests_bytes_max: usize,
+    /// Bytes of packets of other servers that may wait in front of the event loop,
+    /// beside their number, which is at most 4096; packets up to 4 KiB are not counted.
+    /// Beyond that connections wait. One packet per connection may go over. Default
+    /// 128 MiB: what one leader has under way, twice.
+    pub packets_bytes_max: usize,
     /// Reads that may wait to be confirmed. More are refused. Default 65 536.
     pub reads_waiting_max: usize,
     /// Bytes in one command. Larger ones are refused. Default 16 MiB.
@@ -135,6 +140,7 @@ impl RaftConfig {
             catch_up_timeout: Duration::from_secs(30),
             requests_waiting_max: 8192,
             requests_bytes_max: 64 * 1024 * 1024,
+            packets_bytes_max: 128 * 1024 * 1024,
             reads_waiting_max: 65_536,
             command_bytes_max: 16 * 1024 * 1024,
             uncommitted_bytes_max: 256 * 1024 * 1024,

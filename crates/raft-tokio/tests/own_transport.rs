@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_tokio::core::{Body, ConfState, EntryId, Message, Round, Snapshot, SnapshotMetadata};
 use raft_tokio::snapshot::{SnapshotExchange, SnapshotManifest};
-use raft_tokio::transport::{Inbound, Inbox, Packet};
+use raft_tokio::transport::{Inbound, Inbox, Packet, RequestKind};
 use raft_tokio::{LogIndex, NodeId, ProposeError, Raft, RaftConfig, StopReason, Term, Transport};
 use support::{Journal, StallingLogStore, node_id};
 use tokio::time::timeout;
@@ -117,4 +117,57 @@ async fn a_snapshot_without_its_manifest_ends_the_replica_and_is_never_acknowled
         raft.propose("late").await,
         Err(ProposeError::Stopped(_))
     ));
+}
+
+/// Nobody takes packets out while this test holds its thread.
+#[tokio::test(start_paused = true)]
+async fn large_packets_wait_in_bytes_and_small_ones_pass() {
+    let transport = Bare::default();
+    let id = node_id(1);
+    let config = RaftConfig {
+        packets_bytes_max: 8 << 20,
+        ..RaftConfig::new(id, vec![id])
+    };
+    let log = StallingLogStore::default();
+    let raft = Raft::start(config, Journal::default(), log, transport.clone());
+    let raft = raft.await.unwrap();
+    let (inbox, _) = transport.ends();
+    let request = |bytes: usize| {
+        Inbound::Packet(Packet::Request {
+            from: node_id(2),
+            id: 7,
+            kind: RequestKind::Query,
+            payload: Bytes::from(vec![b'q'; bytes]),
+        })
+    };
+    let large = 1 << 20;
+    for _ in 0..8 {
+        assert!(inbox.try_deliver(request(large)));
+    }
+    assert!(!inbox.try_deliver(request(large)));
+    let mut waiting = Box::pin(inbox.deliver(request(large)));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    // Dropped while it waits, it counts for nothing.
+    let mut dropped = Box::pin(inbox.deliver(request(large)));
+    assert!(futures::poll!(dropped.as_mut()).is_pending());
+    drop(dropped);
+    assert!(inbox.try_deliver(request(100)));
+    // The loop takes them, and answers each.
+    let delivered = timeout(PATIENCE, waiting).await;
+    assert!(delivered.expect("there is room again"));
+    let answered = async {
+        while transport.sent.lock().unwrap().len() < 10 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, answered).await.expect("all are answered");
+    for _ in 0..8 {
+        assert!(inbox.try_deliver(request(large)), "all room is back");
+    }
+    // Whoever waits when the replica ends hears of it.
+    let mut waiting = Box::pin(inbox.deliver(request(large)));
+    assert!(futures::poll!(waiting.as_mut()).is_pending());
+    let (_, delivered) = tokio::join!(raft.shutdown(), timeout(PATIENCE, waiting));
+    let _ = delivered.expect("it ends");
+    assert!(!inbox.deliver(request(large)).await);
 }

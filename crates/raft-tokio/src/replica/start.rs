@@ -35,7 +35,7 @@ use crate::snapshot::{SnapshotExchange, build};
 use crate::state_machine::StateMachine;
 use crate::status::ReplicaStatus;
 use crate::task::TaskControl;
-use crate::transport::{Inbox, Transport};
+use crate::transport::{Inbox, LargePackets, Transport};
 
 /// Packets that may wait in front of the loop; beyond that connections wait.
 const PACKETS_WAITING_MAX: usize = 4096;
@@ -135,7 +135,9 @@ pub(super) async fn start(
         snapshots.clone(),
     );
     workers.spawn(apply::run(machine, queue));
-    transport.start(Inbox::new(recvc), snapshots.clone());
+    let large_packets = LargePackets::new(config.packets_bytes_max);
+    let inbox = Inbox::bounded(recvc, large_packets.clone());
+    transport.start(inbox, snapshots.clone());
     let mut interval = tokio::time::interval(config.tick);
     // Ticks that a stall swallowed are not made up: a burst would be an election.
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,6 +164,7 @@ pub(super) async fn start(
             tick,
             status,
             room,
+            large_packets,
             votes_from_tick,
         }),
         ticks: Ticks::Interval(interval),

@@ -4,6 +4,7 @@
 //! promise to arrive. Raft repeats what is lost; what a transport must never do
 //! is to wait for a peer.
 
+mod inbox;
 mod memory;
 mod tcp;
 
@@ -12,10 +13,11 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use raft_core::{Message, NodeId, SnapshotOutcome};
-use tokio::sync::mpsc;
 
 use crate::snapshot::SnapshotExchange;
 
+pub use inbox::Inbox;
+pub(crate) use inbox::LargePackets;
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use raft_wire::frame::{RequestKind, ResponseOutcome};
 pub use tcp::{TcpTransport, TcpTransportConfig, TransportError};
@@ -61,54 +63,6 @@ pub enum Inbound {
         /// Whether it did.
         outcome: SnapshotOutcome,
     },
-}
-
-/// Where a transport puts what it has for its replica.
-#[derive(Clone, Debug)]
-pub struct Inbox {
-    sender: mpsc::Sender<Inbound>,
-}
-
-impl Inbox {
-    /// An inbox whose other end is a channel: a replica's, or that of a test of
-    /// a transport.
-    pub fn new(sender: mpsc::Sender<Inbound>) -> Self {
-        Self { sender }
-    }
-
-    /// Puts something in, waiting for room. This is how a slow replica slows
-    /// its peers' connections down. `false` if the replica is gone.
-    ///
-    /// # Cancel safety
-    /// If it is cancelled the packet is dropped, which the protocol survives.
-    pub async fn deliver(&self, inbound: Inbound) -> bool {
-        self.sender.send(inbound).await.is_ok()
-    }
-
-    /// Room for one thing, waiting for it; `None` if the replica is gone.
-    pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Inbound>> {
-        self.sender.reserve().await.ok()
-    }
-
-    /// Puts something in if there is room. `false` if there is none, or the
-    /// replica is gone.
-    pub fn try_deliver(&self, inbound: Inbound) -> bool {
-        self.sender.try_send(inbound).is_ok()
-    }
-
-    /// Puts something in if there is room, and gives it back if there is none.
-    /// What is for a replica that is gone is dropped.
-    pub(crate) fn offer(&self, inbound: Inbound) -> Option<Inbound> {
-        match self.sender.try_send(inbound) {
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => None,
-            Err(mpsc::error::TrySendError::Full(inbound)) => Some(inbound),
-        }
-    }
-
-    /// Whether the replica is gone.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
 }
 
 /// Carries packets. No method may block or wait.

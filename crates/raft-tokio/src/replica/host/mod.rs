@@ -72,7 +72,7 @@ use crate::queue;
 use crate::snapshot::SnapshotExchange;
 use crate::status::ReplicaStatus;
 use crate::task::{StopReason, Stopped, TaskControl};
-use crate::transport::{Inbound, Transport};
+use crate::transport::{Inbound, LargePackets, Transport};
 
 type Node = RawNode<LogView>;
 
@@ -109,6 +109,7 @@ pub(super) struct ReplicaHost {
     forwards: Forwards,
     changes: Changes,
     room: Room,
+    large_packets: LargePackets,
     /// Servers that left, and when the transport may forget them: until then
     /// they may hear that they left.
     leaving: Vec<(NodeId, u64)>,
@@ -157,6 +158,7 @@ pub(super) struct Parts {
     pub(super) tick: Arc<AtomicU64>,
     pub(super) status: watch::Sender<ReplicaStatus>,
     pub(super) room: Room,
+    pub(super) large_packets: LargePackets,
     pub(super) votes_from_tick: u64,
 }
 
@@ -167,6 +169,7 @@ impl ReplicaHost {
             lease: Lease::new(parts.config.lease_length()),
             votes_from_tick: parts.votes_from_tick,
             room: parts.room,
+            large_packets: parts.large_packets,
             leaving: Vec::new(),
             drain_until: None,
             waiters: Waiters::default(),
@@ -255,6 +258,7 @@ impl Host for ReplicaHost {
     }
 
     fn on_input(&mut self, node: &mut Node, input: Inbound) {
+        self.large_packets.take_out(&input);
         match input {
             Inbound::Packet(packet) => self.on_packet(node, packet),
             Inbound::Unreachable(id) => node.report_unreachable(id),

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use raft_core::{Body, Message, NodeId, SnapshotOutcome};
-use raft_wire::frame::{ConnectionPurpose, Packet as WirePacket, ResponseOutcome, encode_packet};
+use raft_core::{Message, NodeId, SnapshotOutcome};
+use raft_wire::frame::{ConnectionPurpose, Packet as WirePacket, encode_packet};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -21,13 +21,11 @@ use super::handshake::{Connection, OpenError, open};
 use super::seldom::Seldom;
 use super::stream::StreamError;
 use super::{Ends, GROUP, Scope, TcpTransportConfig, report_snapshot, snapshot_send};
+use crate::transport::inbox::{OVERHEAD_BYTES, payload_bytes};
 use crate::transport::{Inbound, Inbox, Packet};
 
 /// From how many bytes on the buffer is written out although more waits.
 const WRITE_BYTES: usize = 256 << 10;
-
-/// What a packet takes besides its payload, roughly.
-const OVERHEAD_BYTES: usize = 64;
 
 /// The way to one peer. Dropping it closes its connections.
 #[derive(Debug)]
@@ -344,28 +342,6 @@ fn to_wire(packet: Packet) -> WirePacket {
             id,
             outcome,
         } => WirePacket::Response { id, outcome },
-    }
-}
-
-/// How many bytes of payload a packet carries, without looking at each entry.
-fn payload_bytes(packet: &Packet) -> usize {
-    match packet {
-        Packet::Raft(message) => match &message.body {
-            Body::Append { entries, .. } => {
-                usize::try_from(entries.encoded_bytes()).unwrap_or(usize::MAX)
-            }
-            Body::Propose { proposals } => proposals
-                .iter()
-                .map(|proposal| proposal.data.len().saturating_add(OVERHEAD_BYTES))
-                .fold(0, usize::saturating_add),
-            _ => 0,
-        },
-        Packet::Request { payload, .. } => payload.len(),
-        Packet::Response { outcome, .. } => match outcome {
-            ResponseOutcome::Done { payload } => payload.len(),
-            ResponseOutcome::Refused { detail, .. } => detail.len(),
-            _ => 0,
-        },
     }
 }
 
