@@ -184,10 +184,17 @@ async fn a_snapshot_that_is_not_the_one_announced_is_not_sent() {
 async fn is_done_before_await(awaits: usize, call: impl Future) -> bool {
     let mut call = std::pin::pin!(call);
     for _ in 0..awaits {
+        // If there is one thread for the disk, what the call wants of it waits behind
+        // this, so each such await is seen to wait.
+        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let occupied = tokio::task::spawn_blocking(move || gate.recv().is_err());
         let polled = std::future::poll_fn(|context| {
             std::task::Poll::Ready(call.as_mut().poll(context).is_ready())
         });
-        if polled.await {
+        let is_done = polled.await;
+        drop(open);
+        assert!(occupied.await.unwrap());
+        if is_done {
             return true;
         }
         // Until what it waits for is there, or as good as.
@@ -196,8 +203,17 @@ async fn is_done_before_await(awaits: usize, call: impl Future) -> bool {
     false
 }
 
-#[tokio::test]
-async fn a_copy_that_is_dropped_anywhere_is_gone_on_with_and_leaves_nothing() {
+#[test]
+fn a_copy_that_is_dropped_anywhere_is_gone_on_with_and_leaves_nothing() {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .max_blocking_threads(1)
+        .build()
+        .unwrap()
+        .block_on(drop_a_copy_at_every_await());
+}
+
+async fn drop_a_copy_at_every_await() {
     let mut awaits = 0;
     loop {
         let (one, mut two) = (End::new(), End::new());
