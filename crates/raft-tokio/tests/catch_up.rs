@@ -64,6 +64,8 @@ impl Transfer {
         while cluster.snapshots_sent(leader.id()).is_empty() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+        // The clock stands while a thread is at work, so then it has been opened.
+        tokio::time::sleep(Duration::from_millis(1)).await;
         let snapshot = leader.status().snapshot_index;
         Self {
             cluster,
@@ -144,6 +146,42 @@ async fn the_log_is_not_kept_without_a_bound_for_a_follower_that_gets_a_snapshot
     write(leader, 500).await;
     wait_for(leader, |status| status.first_index > snapshot.next()).await;
     assert!(transfer.end().await > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_that_a_newer_one_is_about_to_replace_is_not_sent_any_more() {
+    // Several heartbeats, though no election timeout.
+    const COMPACTION: Duration = Duration::from_millis(500);
+    let cluster = Cluster::start_with(3, |config| {
+        config.snapshot_entries = 50;
+        config.snapshot_keep_entries = 10;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    cluster.network().isolate(follower.id());
+    let had = follower.status().last_index;
+    write(&leader, 60).await;
+    let status = wait_for(&leader, |status| status.first_index > had.next()).await;
+    let older = status.snapshot_index;
+
+    let disk = cluster.disk(leader.id());
+    disk.compact_slowly(COMPACTION);
+    let newer = older.plus(50);
+    while leader.propose("x").await.unwrap().index < newer {}
+    let compacting = async {
+        while !disk.is_compacting() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, compacting)
+        .await
+        .expect("a newer snapshot");
+    // The older one is all there is when the follower asks.
+    cluster.network().heal();
+    wait_for(&follower, |status| status.applied >= newer).await;
+    assert_eq!(follower.status().snapshot_index, newer);
+    assert_eq!(cluster.snapshots_sent(leader.id()), [follower.id()]);
 }
 
 /// Starts the first server, which is alone at first, or the second one, which comes

@@ -61,11 +61,14 @@ impl MemorySnapshots {
         Self::default()
     }
 
-    /// Removes everything older than `installed`, the snapshot that the log
-    /// refers to.
+    /// Removes what is older than `installed`, the snapshot that the log refers to,
+    /// but for the one before it: somebody may be about to send that.
     pub fn prune(&self, installed: EntryId) {
         let mut kept = self.lock();
-        kept.whole.retain(|(index, _), _| *index >= installed.index);
+        let mut older = kept.whole.range(..(installed.index, Term::ZERO));
+        if let Some((&before, _)) = older.next_back() {
+            kept.whole.retain(|key, _| *key >= before);
+        }
     }
 
     /// How much has arrived of a snapshot that is not whole, in bytes.
@@ -238,5 +241,35 @@ impl SnapshotData for Bytes {
             }
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(index: u64) -> EntryId {
+        EntryId::new(Term::new(1), LogIndex::new(index))
+    }
+
+    #[test]
+    fn the_snapshot_before_the_installed_one_stays_as_it_may_be_about_to_be_sent() {
+        let snapshots = MemorySnapshots::new();
+        for index in [10, 20, 30] {
+            let metadata = SnapshotMetadata {
+                index: LogIndex::new(index),
+                term: Term::new(1),
+                ..SnapshotMetadata::default()
+            };
+            let sink = snapshots.create(&metadata, &AddressBook::default());
+            sink.unwrap().finish().unwrap();
+        }
+        snapshots.prune(id(30));
+        assert!(matches!(
+            snapshots.open(id(10)),
+            Err(SnapshotStorageError::Missing)
+        ));
+        assert!(snapshots.open(id(20)).is_ok());
+        assert!(snapshots.open(id(30)).is_ok());
     }
 }

@@ -84,6 +84,8 @@ struct Disk {
     /// What is done and would not survive a power failure.
     unsynced: Vec<LogWrite>,
     pace: Pace,
+    /// How long a compaction takes. What was asked for after it waits.
+    compaction: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -144,6 +146,18 @@ impl StallingLogStore {
     /// From now on each write takes a random time up to `max`.
     pub(crate) fn slow_down(&self, max: Duration, random: Rng) {
         self.disk.lock().unwrap().pace = Pace::Slow { max, random };
+    }
+
+    /// From now on each compaction takes so long, and what comes after it waits.
+    pub(crate) fn compact_slowly(&self, compaction: Duration) {
+        self.disk.lock().unwrap().compaction = compaction;
+    }
+
+    /// Whether a compaction is under way, or waits.
+    pub(crate) fn is_compacting(&self) -> bool {
+        let disk = self.disk.lock().unwrap();
+        let mut waiting = disk.waiting.iter();
+        waiting.any(|(operation, _)| matches!(operation, Operation::Compact(..)))
     }
 
     /// Reads get no answer from now on.
@@ -264,7 +278,17 @@ impl StallingLogStore {
         if disk.state == DiskState::Gone {
             return;
         }
+        let is_compaction = matches!(operation, Operation::Compact(..));
         disk.waiting.push_back((operation, done));
+        if is_compaction && disk.state == DiskState::Working && !disk.compaction.is_zero() {
+            disk.state = DiskState::Stalled;
+            let (store, compaction) = (self.clone(), disk.compaction);
+            tokio::spawn(async move {
+                tokio::time::sleep(compaction).await;
+                store.resume();
+            });
+            return;
+        }
         match (disk.state, &mut disk.pace) {
             (DiskState::Working, Pace::AtOnce) => while self.perform_oldest(&mut disk) {},
             (DiskState::Working, Pace::Slow { max, random }) => {

@@ -38,6 +38,10 @@ impl ReplicaHost {
                 // Not again before the next heartbeat; by then there is one.
                 node.report_snapshot(message.to, SnapshotOutcome::Failed);
                 self.begin_snapshot();
+            } else if let Some(newer) = self.overtaken_snapshot(node, &message) {
+                // The next attempt carries the newer one, and finds the log behind it.
+                self.holds.on_sent(message.to, newer, self.now());
+                node.report_snapshot(message.to, SnapshotOutcome::Failed);
             } else {
                 if let Body::Snapshot(snapshot) = &message.body {
                     let index = snapshot.metadata.index;

@@ -15,7 +15,7 @@ use raft_core::{LogIndex, NodeId, RoleKind, Storage};
 
 use super::{Node, ReplicaHost};
 
-/// A follower that was sent a snapshot, and is not back in the log.
+/// A follower that was sent a snapshot, or will be, and is not back in the log.
 #[derive(Clone, Copy, Debug)]
 struct Hold {
     to: NodeId,
@@ -30,7 +30,7 @@ pub(super) struct Holds {
 }
 
 impl Holds {
-    /// A snapshot leaves for a follower, perhaps once more.
+    /// A snapshot leaves for a follower, perhaps once more, or is the next to leave.
     pub(super) fn on_sent(&mut self, to: NodeId, snapshot: LogIndex, now: u64) {
         let known = self.holds.iter().position(|hold| hold.to == to);
         match known.map(|place| &mut self.holds[place]) {

@@ -205,6 +205,23 @@ impl ReplicaHost {
         EntryId::new(term, cut)
     }
 
+    /// The snapshot to send instead of the one in a message, when the log no longer
+    /// goes on right behind that one, or is about to be cut there: whoever got it
+    /// would need the newer one next.
+    pub(super) fn overtaken_snapshot(&self, node: &Node, message: &Message) -> Option<LogIndex> {
+        let Body::Snapshot(snapshot) = &message.body else {
+            return None;
+        };
+        let index = snapshot.metadata.index;
+        match &self.snapshots.progress {
+            Progress::Storing(pending) if pending.compact_to.index > index => {
+                Some(pending.snapshot.metadata.index)
+            }
+            _ if node.storage().first_index() > index.next() => Some(self.snapshots.stored),
+            _ => None,
+        }
+    }
+
     pub(super) fn on_compacted(&mut self, node: &mut Node, result: Result<(), LogStoreError>) {
         self.status_stale = true;
         let progress = std::mem::take(&mut self.snapshots.progress);
