@@ -313,7 +313,8 @@ async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
 async fn a_node_whose_snapshot_is_damaged_is_replaced_and_nothing_is_lost() {
     let cluster = Cluster::of(4, 50);
     let mut replicas = cluster.start_three().await;
-    for number in 0..100 {
+    // Enough for a second snapshot, however late the first one was.
+    for number in 0..200 {
         write_down(&replicas, number).await;
     }
     let damaged = replicas.remove(2);
@@ -329,7 +330,7 @@ async fn a_node_whose_snapshot_is_damaged_is_replaced_and_nothing_is_lost() {
     let file = cluster.servers.damage_newest_snapshot(3);
     let refused = cluster.try_start(3).await.unwrap_err().to_string();
     assert!(refused.contains(&*file.to_string_lossy()), "{refused}");
-    for number in 100..120 {
+    for number in 200..220 {
         write_down(&replicas, number).await;
     }
 
@@ -343,15 +344,15 @@ async fn a_node_whose_snapshot_is_damaged_is_replaced_and_nothing_is_lost() {
     let replaced = leader.raft().replace(node_id(3), node_id(4));
     let members = timeout(PATIENCE, replaced).await.expect("in time").unwrap();
     assert_eq!(members.voters, [1, 2, 4].map(node_id));
-    assert_has(&book_of(&new).await, 0..120);
+    assert_has(&book_of(&new).await, 0..220);
     // It counts: with one of the others away the cluster still commits.
     let away = replicas.remove(0);
     timeout(PATIENCE, away.raft().shutdown())
         .await
         .expect("it stops");
     replicas.push(new);
-    write_down(&replicas, 120).await;
-    assert_has(&book_of(&replicas[1]).await, 0..=120);
+    write_down(&replicas, 220).await;
+    assert_has(&book_of(&replicas[1]).await, 0..=220);
     stop_all(replicas).await;
 }
 
