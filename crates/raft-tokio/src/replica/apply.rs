@@ -11,15 +11,15 @@
 use std::panic::AssertUnwindSafe;
 
 use bytes::Bytes;
-use raft_core::{ApplyReceipt, Entries, EntryId, EntryType, LogIndex, Snapshot, SnapshotMetadata};
+use raft_core::{ApplyReceipt, Entries, EntryId, EntryType, Snapshot, SnapshotMetadata};
 use raft_wire::frame::ResponseOutcome;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use super::configuration::Configuration;
 use super::owed::{NextRead, Owed};
-use super::propose::Applied;
-use super::reports::{Reports, Wanted};
+use super::reply::Applied;
+use super::reports::{AppliedBatch, Reports, Wanted};
 use super::request::{Event, Waiter};
 use super::restore::restore;
 use super::waiters::EmptyLists;
@@ -44,15 +44,6 @@ pub(super) enum ApplyWork {
     Reads,
     /// Build a snapshot.
     Snapshot,
-}
-
-/// How far the state machine is.
-#[derive(Debug)]
-pub(super) struct AppliedBatch {
-    pub(super) index: LogIndex,
-    pub(super) receipt: Option<ApplyReceipt>,
-    /// The lists in which those waited who have their replies.
-    pub(super) lists: EmptyLists,
 }
 
 /// What ties the task to the loop.

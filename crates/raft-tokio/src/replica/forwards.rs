@@ -11,8 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use raft_core::{EntryId, LogIndex, NodeId, Term};
 use raft_wire::frame::ResponseOutcome;
 
-use super::propose::Applied;
-use super::request::ProposeReply;
+use super::reply::{Applied, ProposeReply};
 use crate::error::ProposeError;
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! # The handle
 //!
-//! What users call: start, read, hand leadership over, watch, stop; proposals
+//! What users call: read, hand leadership over, watch, stop; the start, proposals
 //! and members have files of their own. Cheap to clone, and usable from any task.
 //!
 //! - Owns: the sending ends of the loop's channels.
@@ -14,16 +14,12 @@ use bytes::Bytes;
 use raft_core::{LogIndex, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::propose::Room;
 use super::request::{ClientRequest, ClientRequestKind, Command, Event, Freshness, PendingRead};
-use crate::config::RaftConfig;
-use crate::error::{ReadError, StartError, TransferError};
-use crate::log_store::LogStore;
-use crate::queue;
-use crate::state_machine::StateMachine;
+use super::room::Room;
+use crate::error::{ReadError, TransferError};
+use crate::queue::{self, TrySendError};
 use crate::status::{Health, ReplicaStatus};
 use crate::task::{Stopped, TaskControl};
-use crate::transport::Transport;
 
 /// A handle to a replica that runs in tasks of its own. Cheap to clone.
 ///
@@ -88,40 +84,6 @@ pub(super) struct Inner {
 }
 
 impl Raft {
-    /// Starts a replica with what is in `log`, on the current runtime: reads the
-    /// log back, restores the state machine, begins to listen.
-    ///
-    /// ```no_run
-    /// # async fn example(machine: impl raft_tokio::StateMachine) -> Result<(), raft_tokio::StartError> {
-    /// use raft_tokio::{MemoryLogStore, MemoryNetwork, NodeId, RaftConfig, Raft, StateMachine};
-    ///
-    /// let id = NodeId::new(1).expect("1 is a node id");
-    /// let config = RaftConfig::new(id, vec![id]);
-    /// let transport = MemoryNetwork::new().join(id);
-    /// let raft = Raft::start(config, machine, MemoryLogStore::new(), transport).await?;
-    /// println!("node {} runs", raft.id());
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    /// The log or the snapshot cannot be read, or the configuration contradicts
-    /// itself.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime with a clock (`enable_time`).
-    ///
-    /// # Cancel safety
-    /// Dropped while it waits, nothing runs.
-    pub async fn start(
-        config: RaftConfig,
-        machine: impl StateMachine,
-        log: impl LogStore,
-        transport: impl Transport,
-    ) -> Result<Self, StartError> {
-        super::start::start(config, machine, log, transport).await
-    }
-
     /// This server.
     pub fn id(&self) -> NodeId {
         self.inner.id
@@ -374,6 +336,30 @@ impl Raft {
     /// Dropped while it waits, nothing happens.
     pub async fn set_peer(&self, id: NodeId, address: Option<String>) -> Result<(), Stopped> {
         self.command(Command::SetPeer { id, address }).await
+    }
+
+    pub(super) fn request(&self, kind: ClientRequestKind) -> ClientRequest {
+        ClientRequest {
+            kind,
+            since_tick: self.inner.tick.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) async fn enqueue(&self, kind: ClientRequestKind) -> Result<(), Stopped> {
+        // There nearly always is room, and then there is nothing to wait for.
+        // Room that others wait for is theirs already.
+        let Err(not_sent) = self.inner.propc.try_send(self.request(kind)) else {
+            return Ok(());
+        };
+        let wait = async {
+            if let TrySendError::Full(request) = not_sent
+                && self.inner.propc.send(request).await.is_ok()
+            {
+                return Ok(());
+            }
+            Err(self.inner.control.stopped().await)
+        };
+        Box::pin(wait).await
     }
 
     pub(super) async fn command(&self, command: Command) -> Result<(), Stopped> {

@@ -5,12 +5,16 @@
 //!
 //! | file | room |
 //! |---|---|
-//! | `handle.rs` | what users call: start, reads, transfers, watching, stopping |
+//! | `handle.rs` | what users call: reads, transfers, watching, stopping |
 //! | `propose.rs` | what users call: proposals in all their forms |
 //! | `members.rs` | what users call: changes of the members |
+//! | `request.rs` | what the handle asks of the loop, and what the workers report |
+//! | `reply.rs` | how the caller of a command hears what became of it |
+//! | `room.rs` | how many bytes of commands may wait in front of the loop |
 //! | `host/` | the loop's host: takes requests, carries Readys out |
 //! | `log_view/` | what the node reads of its log |
 //! | `waiters.rs` | who waits for which entry |
+//! | `owed.rs` | who waits for the state machine |
 //! | `reads.rs` | who waits for which read round |
 //! | `forwards.rs` | who waits for which answer of the leader |
 //! | `lease.rs` | how long a leader may answer reads without asking |
@@ -22,7 +26,11 @@
 //! | `written.rs` | which writes are done, until the loop looks |
 //! | `restore.rs` | from a stored snapshot to the state machine |
 //! | `replay.rs` | entries that are applied before the replica takes part |
-//! | `start.rs` | from a stored log to a running replica |
+//! | `start.rs` | what users call: the start; from a stored log to a running replica |
+//!
+//! Who uses whom goes one way: `start.rs` makes both sides, `propose.rs` and
+//! `members.rs` add to the handle, and the handle and the host know each other only
+//! by what travels between them, `request.rs` and `reply.rs`.
 
 mod apply;
 mod changes;
@@ -38,12 +46,15 @@ mod owed;
 mod propose;
 mod reads;
 mod replay;
+mod reply;
 mod reports;
 mod request;
 mod restore;
+mod room;
 mod start;
 mod waiters;
 mod written;
 
 pub use handle::Raft;
-pub use propose::{Applied, PendingReply, Permit};
+pub use propose::Permit;
+pub use reply::{Applied, PendingReply};

@@ -6,58 +6,20 @@
 //! - Owns: nothing; it puts requests into the loop's channel.
 
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{LogIndex, Term};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use raft_core::Term;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::handle::Raft;
+use super::reply::{Applied, PendingReply, ProposeReply, reply_channel};
 use super::request::{
     Claim, ClientRequest, ClientRequestKind, Condition, ProposalBatch, SpecialProposal, Waiter,
 };
-use crate::config::RaftConfig;
 use crate::error::{NotTaken, ProposeError, ReadError};
 use crate::queue::{self, TrySendError};
 use crate::task::Stopped;
-
-/// The reply of a command that was committed and applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applied {
-    /// What [`StateMachine::apply`](crate::StateMachine::apply) returned.
-    pub reply: Bytes,
-    /// Where the command stands in the log.
-    pub index: LogIndex,
-    /// The term in which it was proposed.
-    pub term: Term,
-}
-
-/// A proposal that the replica has, and whose reply is to come.
-///
-/// # Cancel safety
-/// Dropping it stops the wait, not the command. A command that still waits in
-/// front of the loop when it is dropped is not proposed.
-#[derive(Debug)]
-#[must_use = "the reply says whether the command was applied"]
-pub struct PendingReply {
-    answer: oneshot::Receiver<Result<Applied, ProposeError>>,
-}
-
-impl Future for PendingReply {
-    type Output = Result<Applied, ProposeError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.answer).poll(context).map(|answer| {
-            // Whoever had to answer is gone, and may have proposed it before.
-            answer.unwrap_or(Err(ProposeError::OutcomeUnknown))
-        })
-    }
-}
 
 /// Room for one command, kept until it is used or dropped. See
 /// [`Raft::reserve`].
@@ -101,59 +63,10 @@ impl Permit<'_> {
     }
 }
 
-/// Room for the bytes of large commands that wait in front of the loop. Small
-/// ones pass: as many as may wait are not more bytes than the limit.
-#[derive(Clone, Debug)]
-pub(super) struct Room {
-    kibibytes: Arc<Semaphore>,
-    kibibytes_max: u32,
-    small_bytes_max: usize,
-}
-
-const KIBIBYTE: usize = 1024;
-
-impl Room {
-    pub(super) fn new(config: &RaftConfig) -> Self {
-        let bytes_max = config.requests_bytes_max.max(KIBIBYTE);
-        let kibibytes_max = u32::try_from(bytes_max / KIBIBYTE)
-            .unwrap_or(u32::MAX)
-            .min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
-        Self {
-            kibibytes: Arc::new(Semaphore::new(
-                usize::try_from(kibibytes_max).unwrap_or(Semaphore::MAX_PERMITS),
-            )),
-            kibibytes_max,
-            small_bytes_max: bytes_max / config.requests_waiting_max.max(1),
-        }
-    }
-
-    /// What has to be acquired for so many bytes. More than there is becomes
-    /// all that there is: it goes alone.
-    fn kibibytes(&self, bytes: usize) -> Option<u32> {
-        (bytes > self.small_bytes_max).then(|| {
-            u32::try_from(bytes.div_ceil(KIBIBYTE))
-                .unwrap_or(u32::MAX)
-                .min(self.kibibytes_max)
-        })
-    }
-
-    /// Nobody gets room any more.
-    pub(super) fn close(&self) {
-        self.kibibytes.close();
-    }
-}
-
-type ReplySender = oneshot::Sender<Result<Applied, ProposeError>>;
-
-fn reply_channel() -> (ReplySender, PendingReply) {
-    let (reply, answer) = oneshot::channel();
-    (reply, PendingReply { answer })
-}
-
 /// Asks for a command. One that takes up room is large, and seldom.
 fn proposal(
     command: Bytes,
-    reply: ReplySender,
+    reply: ProposeReply,
     room: Option<OwnedSemaphorePermit>,
 ) -> ClientRequestKind {
     if room.is_some() {
@@ -165,7 +78,7 @@ fn proposal(
 
 fn special(
     command: Bytes,
-    reply: ReplySender,
+    reply: ProposeReply,
     condition: Option<Condition>,
     room: Option<OwnedSemaphorePermit>,
 ) -> ClientRequestKind {
@@ -462,11 +375,11 @@ impl Raft {
         bytes: usize,
     ) -> Result<Option<OwnedSemaphorePermit>, ProposeError> {
         let room = &self.inner.room;
-        let Some(kibibytes) = room.kibibytes(bytes) else {
+        if room.passes(bytes) {
             return Ok(None);
-        };
+        }
         let acquire = async {
-            match room.kibibytes.clone().acquire_many_owned(kibibytes).await {
+            match room.acquire(bytes).await {
                 Ok(permit) => Ok(Some(permit)),
                 Err(_) => Err(self.inner.control.stopped().await.into()),
             }
@@ -477,38 +390,11 @@ impl Raft {
     fn try_admit(&self, command: &Bytes) -> Result<Option<OwnedSemaphorePermit>, ProposeError> {
         self.check(command)?;
         let room = &self.inner.room;
-        let Some(kibibytes) = room.kibibytes(command.len()) else {
+        if room.passes(command.len()) {
             return Ok(None);
-        };
-        room.kibibytes
-            .clone()
-            .try_acquire_many_owned(kibibytes)
-            .map(Some)
-            .map_err(|_| ProposeError::QueueFull)
-    }
-
-    pub(super) fn request(&self, kind: ClientRequestKind) -> ClientRequest {
-        ClientRequest {
-            kind,
-            since_tick: self.inner.tick.load(Ordering::Relaxed),
         }
-    }
-
-    pub(super) async fn enqueue(&self, kind: ClientRequestKind) -> Result<(), Stopped> {
-        // There nearly always is room, and then there is nothing to wait for.
-        // Room that others wait for is theirs already.
-        let Err(not_sent) = self.inner.propc.try_send(self.request(kind)) else {
-            return Ok(());
-        };
-        let wait = async {
-            if let TrySendError::Full(request) = not_sent
-                && self.inner.propc.send(request).await.is_ok()
-            {
-                return Ok(());
-            }
-            Err(self.inner.control.stopped().await)
-        };
-        Box::pin(wait).await
+        let permit = room.try_acquire(command.len());
+        permit.map(Some).map_err(|_| ProposeError::QueueFull)
     }
 
     /// The loop has ended since there was room for this.

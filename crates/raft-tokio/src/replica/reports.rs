@@ -10,7 +10,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::apply::AppliedBatch;
+use raft_core::{ApplyReceipt, LogIndex};
+
+use super::waiters::EmptyLists;
+
+/// How far the state machine is.
+#[derive(Debug)]
+pub(super) struct AppliedBatch {
+    pub(super) index: LogIndex,
+    pub(super) receipt: Option<ApplyReceipt>,
+    /// The lists in which those waited who have their replies.
+    pub(super) lists: EmptyLists,
+}
 
 /// The reports between the state machine's task and the loop.
 #[derive(Clone, Debug, Default)]

@@ -13,13 +13,11 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::log_view::ReadNumber;
 use super::membership::MembershipGoal;
-use super::propose::Applied;
+use super::reply::ProposeReply;
 use crate::box_error::BoxError;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
 use crate::log_store::{LogReadError, LogStoreError};
 use raft_wire::frame::ResponseOutcome;
-
-pub(super) type ProposeReply = oneshot::Sender<Result<Applied, ProposeError>>;
 
 /// What waits in `propc`: one line of the cache, so that callers on two threads
 /// whose requests lie side by side share none.

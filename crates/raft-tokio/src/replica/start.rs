@@ -20,11 +20,11 @@ use super::handle::{Inner, Raft};
 use super::host::{Parts, ReplicaHost};
 use super::log_view::{LogView, ReadLimits, TailLimits};
 use super::owed::Owed;
-use super::propose::Room;
 use super::replay::Replayed;
 use super::reports::Reports;
 use super::request::Event;
 use super::restore::restore_newest;
+use super::room::Room;
 use crate::address_book::AddressBook;
 use crate::config::RaftConfig;
 use crate::error::StartError;
@@ -48,7 +48,43 @@ const LOG_READ_PATIENCE_ELECTIONS: u64 = 5;
 const FIRST_INDEX: LogIndex = LogIndex::new(1);
 const FIRST_TERM: Term = Term::new(1);
 
-pub(super) async fn start(
+impl Raft {
+    /// Starts a replica with what is in `log`, on the current runtime: reads the
+    /// log back, restores the state machine, begins to listen.
+    ///
+    /// ```no_run
+    /// # async fn example(machine: impl raft_tokio::StateMachine) -> Result<(), raft_tokio::StartError> {
+    /// use raft_tokio::{MemoryLogStore, MemoryNetwork, NodeId, RaftConfig, Raft, StateMachine};
+    ///
+    /// let id = NodeId::new(1).expect("1 is a node id");
+    /// let config = RaftConfig::new(id, vec![id]);
+    /// let transport = MemoryNetwork::new().join(id);
+    /// let raft = Raft::start(config, machine, MemoryLogStore::new(), transport).await?;
+    /// println!("node {} runs", raft.id());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The log or the snapshot cannot be read, or the configuration contradicts
+    /// itself.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime with a clock (`enable_time`).
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, nothing runs.
+    pub async fn start(
+        config: RaftConfig,
+        machine: impl StateMachine,
+        log: impl LogStore,
+        transport: impl Transport,
+    ) -> Result<Self, StartError> {
+        start(config, machine, log, transport).await
+    }
+}
+
+async fn start(
     config: RaftConfig,
     mut machine: impl StateMachine,
     mut log: impl LogStore,
