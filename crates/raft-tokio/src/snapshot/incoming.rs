@@ -15,7 +15,6 @@ use super::blocking;
 use super::custody::{Custody, Fate};
 use super::manifest::{MalformedManifest, SnapshotManifest};
 use super::storage::{SnapshotPart, SnapshotStorageError};
-use crate::transport::{Inbound, Inbox, Packet};
 
 /// Why a snapshot is not taken in.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -190,43 +189,22 @@ impl ReceivedSnapshot {
         }
     }
 
-    /// Puts the message that announced this snapshot into the inbox, waiting for
-    /// room. `false` if the replica is gone, or the message speaks of another
-    /// snapshot.
-    ///
-    /// # Cancel safety
-    /// Cancelled, nothing is delivered.
-    pub async fn deliver(mut self, inbox: &Inbox, message: Message) -> bool {
-        let Some(packet) = self.announced(message) else {
-            return false;
-        };
-        let Some(room) = inbox.reserve().await else {
-            return false;
-        };
-        // Nothing waits from here on.
-        self.is_delivered = true;
-        room.send(Inbound::Packet(packet));
-        true
-    }
-
-    /// Like [`deliver`](Self::deliver), but `false` if there is no room.
-    pub fn try_deliver(mut self, inbox: &Inbox, message: Message) -> bool {
-        let Some(packet) = self.announced(message) else {
-            return false;
-        };
-        self.is_delivered = inbox.try_deliver(Inbound::Packet(packet));
-        self.is_delivered
-    }
-
-    /// The message with the manifest of what is there.
-    fn announced(&self, mut message: Message) -> Option<Packet> {
+    /// The message that announced this snapshot, with the manifest of what is
+    /// there; `None` if it speaks of another snapshot.
+    pub(crate) fn announced(&self, mut message: Message) -> Option<Message> {
         match &mut message.body {
             Body::Snapshot(snapshot) if snapshot.metadata.id() == self.id => {
                 snapshot.data = self.manifest.encode();
-                Some(Packet::Raft(message))
+                Some(message)
             }
             _ => None,
         }
+    }
+
+    /// The message is in the replica's inbox, or gets there without a wait: the
+    /// replica says what becomes of the data.
+    pub(crate) fn set_delivered(mut self) {
+        self.is_delivered = true;
     }
 }
 

@@ -11,10 +11,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use raft_core::Body;
+use raft_core::{Body, Message};
 use tokio::sync::{Notify, mpsc};
 
 use super::{Inbound, Packet, ResponseOutcome};
+use crate::snapshot::ReceivedSnapshot;
 
 /// Packets with a payload up to this, in bytes, are not counted.
 const SMALL_BYTES: usize = 4 << 10;
@@ -149,7 +150,7 @@ impl Inbox {
     }
 
     /// Room for one small thing, waiting for it; `None` if the replica is gone.
-    pub(crate) async fn reserve(&self) -> Option<mpsc::Permit<'_, Inbound>> {
+    async fn reserve(&self) -> Option<mpsc::Permit<'_, Inbound>> {
         self.sender.reserve().await.ok()
     }
 
@@ -178,6 +179,40 @@ impl Inbox {
     /// Whether the replica is gone.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+}
+
+/// How a snapshot whose data is there gets to the replica.
+impl ReceivedSnapshot {
+    /// Puts the message that announced this snapshot into the inbox, waiting for
+    /// room. `false` if the replica is gone, or the message speaks of another
+    /// snapshot.
+    ///
+    /// # Cancel safety
+    /// Cancelled, nothing is delivered.
+    pub async fn deliver(self, inbox: &Inbox, message: Message) -> bool {
+        let Some(message) = self.announced(message) else {
+            return false;
+        };
+        let Some(room) = inbox.reserve().await else {
+            return false;
+        };
+        // Nothing waits from here on.
+        self.set_delivered();
+        room.send(Inbound::Packet(Packet::Raft(message)));
+        true
+    }
+
+    /// Like [`deliver`](Self::deliver), but `false` if there is no room.
+    pub fn try_deliver(self, inbox: &Inbox, message: Message) -> bool {
+        let Some(message) = self.announced(message) else {
+            return false;
+        };
+        let delivered = inbox.try_deliver(Inbound::Packet(Packet::Raft(message)));
+        if delivered {
+            self.set_delivered();
+        }
+        delivered
     }
 }
 
