@@ -148,7 +148,14 @@ pub(crate) fn router(backend: ReplicaBackend) -> Router {
         .route("/metrics", get(metrics))
         .route("/livez", get(alive))
         .route("/readyz", get(ready))
+        .fallback(no_such_page)
         .with_state(backend)
+}
+
+async fn no_such_page() -> (StatusCode, &'static str) {
+    let pages = "there is no such page; there are /status, /metrics, /livez and /readyz, \
+                 and /members for orders\n";
+    (StatusCode::NOT_FOUND, pages)
 }
 
 async fn status(State(backend): State<ReplicaBackend>) -> Json<StatusPage> {

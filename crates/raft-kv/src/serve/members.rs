@@ -6,7 +6,10 @@
 //! - Reads: orders of whoever may reach the address for HTTP.
 //! - Emits: changes of the members, and of the leader, into the replica.
 
-use axum::extract::State;
+use std::error::Error;
+
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
@@ -15,6 +18,14 @@ use serde::{Deserialize, Serialize};
 
 /// Where orders go.
 pub(crate) const MEMBERS_PATH: &str = "/members";
+
+/// The longest order that is taken, in bytes: many times the longest that makes
+/// sense.
+const ORDER_BYTES_MAX: usize = 16 << 10;
+
+/// What an order looks like, for whoever sent something else.
+const EXAMPLE: &str =
+    r#"send an order such as {"do": "add_learner", "id": 4, "address": "10.0.0.4:7000"}"#;
 
 /// A node's number in JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +121,8 @@ pub enum ComplaintKind {
     Refused,
     /// Look at the members before asking again: it may have happened.
     OutcomeUnknown,
+    /// Send an order: this was none.
+    Malformed,
 }
 
 impl ComplaintKind {
@@ -119,6 +132,7 @@ impl ComplaintKind {
             Self::NotCaughtUp => StatusCode::SERVICE_UNAVAILABLE,
             Self::Refused => StatusCode::CONFLICT,
             Self::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+            Self::Malformed => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -153,6 +167,33 @@ impl From<TransferError> for Complaint {
     }
 }
 
+/// Why what came is no order.
+impl From<JsonRejection> for Complaint {
+    fn from(rejection: JsonRejection) -> Self {
+        // What is wrong in particular is underneath.
+        let why = match rejection.source() {
+            Some(source) => source.to_string(),
+            None => rejection.body_text(),
+        };
+        let error = match rejection {
+            JsonRejection::JsonDataError(_) => format!("this is no order: {why}; {EXAMPLE}"),
+            JsonRejection::JsonSyntaxError(_) => format!("this is no JSON: {why}; {EXAMPLE}"),
+            JsonRejection::MissingJsonContentType(_) => format!(
+                "an order is JSON and has to say so: send it with the header \
+                 `content-type: application/json`, and {EXAMPLE}"
+            ),
+            rejection if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                format!("this is longer than the {ORDER_BYTES_MAX} bytes of an order; {EXAMPLE}")
+            }
+            _ => format!("the order did not come whole: {why}; send it again"),
+        };
+        Self {
+            kind: ComplaintKind::Malformed,
+            error,
+        }
+    }
+}
+
 impl From<ConfState> for Members {
     fn from(conf_state: ConfState) -> Self {
         let numbers = |ids: &[NodeId]| ids.iter().map(|id| id.get()).collect();
@@ -166,18 +207,32 @@ impl From<ConfState> for Members {
 /// The address for orders.
 pub(crate) fn router(raft: Raft) -> Router {
     Router::new()
-        .route(MEMBERS_PATH, post(carry_out))
+        .route(MEMBERS_PATH, post(carry_out).fallback(no_order))
+        .layer(DefaultBodyLimit::max(ORDER_BYTES_MAX))
         .with_state(raft)
 }
 
+/// A complaint, as it is sent.
+type Complained = (StatusCode, Json<Complaint>);
+
 async fn carry_out(
     State(raft): State<Raft>,
-    Json(order): Json<MemberOrder>,
-) -> Result<Json<Members>, (StatusCode, Json<Complaint>)> {
+    order: Result<Json<MemberOrder>, JsonRejection>,
+) -> Result<Json<Members>, Complained> {
+    let Json(order) = order.map_err(|rejection| (rejection.status(), Json(rejection.into())))?;
     tracing::info!(node = %raft.id(), ?order, "an order to change the members");
     let members = obey(&raft, order).await;
     let members = members.map_err(|complaint| (complaint.kind.status(), Json(complaint)))?;
     Ok(Json(members.into()))
+}
+
+/// Whoever looks at this page sends no order.
+async fn no_order() -> Complained {
+    let complaint = Complaint {
+        kind: ComplaintKind::Malformed,
+        error: format!("orders come with POST: {EXAMPLE}; who is in the cluster is in /status"),
+    };
+    (StatusCode::METHOD_NOT_ALLOWED, Json(complaint))
 }
 
 async fn obey(raft: &Raft, order: MemberOrder) -> Result<ConfState, Complaint> {

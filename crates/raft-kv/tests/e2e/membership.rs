@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::service::connect;
-use crate::support::{PATIENCE, TestCluster, program};
+use crate::support::{PATIENCE, TestCluster, http_exchange, program};
 
 /// Runs `raft-kv member` against all nodes.
 async fn member(cluster: &TestCluster, arguments: &[&str]) -> Output {
@@ -126,4 +126,70 @@ async fn a_change_of_members_that_cannot_be_says_why() {
     cluster.nodes.kill(leader).await;
     let said = refusal_of(&cluster, &["remove", "--id=2"]).await;
     assert!(said.contains("no node answers"), "{said}");
+}
+
+/// Sends something that is no order; how the answer begins, and what it says.
+async fn complaint_about(cluster: &TestCluster, request: &str) -> (String, String) {
+    let answer = http_exchange(cluster.nodes.http_addresses()[0], request).await;
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    assert!(head.contains("content-type: application/json"), "{answer}");
+    let complaint: serde_json::Value = serde_json::from_str(body).expect(body);
+    assert_eq!(complaint["kind"], "malformed", "{answer}");
+    let error = complaint["error"].as_str().expect("a sentence").to_owned();
+    (head[..12].to_owned(), error)
+}
+
+#[tokio::test]
+async fn what_is_no_order_is_told_what_an_order_is() {
+    let cluster = TestCluster::start(1).await;
+    let post = |kind: &str, body: &str| {
+        let length = body.len();
+        format!(
+            "POST /members HTTP/1.0\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+    };
+    let json = "application/json";
+    let example = r#"send an order such as {"do": "add_learner", "id": 4,"#;
+    for (request, status, expected) in [
+        (
+            post("text/plain", r#"{"do": "remove", "id": 4}"#),
+            "415",
+            "`content-type: application/json`",
+        ),
+        (post(json, "{"), "400", "this is no JSON"),
+        (post(json, ""), "400", "this is no JSON"),
+        (
+            post(json, r#"{"do": "remove", "id": 4} x"#),
+            "400",
+            "this is no JSON",
+        ),
+        (post(json, r#"{"id": 4}"#), "422", "missing field `do`"),
+        (
+            post(json, r#"{"do": "drop", "id": 4}"#),
+            "422",
+            "unknown variant `drop`",
+        ),
+        (
+            post(json, r#"{"do": "remove", "id": 4, "force": true}"#),
+            "422",
+            "unknown field `force`",
+        ),
+        (
+            post(json, r#"{"do": "remove", "id": 0}"#),
+            "422",
+            "a node id is a number from 1",
+        ),
+        (post(json, &" ".repeat(100_000)), "413", "longer than"),
+        (
+            "GET /members HTTP/1.0\r\n\r\n".to_owned(),
+            "405",
+            "orders come with POST",
+        ),
+    ] {
+        let (begin, error) = complaint_about(&cluster, &request).await;
+        assert_eq!(begin, format!("HTTP/1.0 {status}"), "{error}");
+        assert!(error.contains(expected), "{error}");
+        assert!(error.contains(example), "{error}");
+        println!("{error}");
+    }
 }

@@ -426,7 +426,9 @@ async fn the_pages_say_what_a_node_does() {
     assert!(page("/livez").await.starts_with("HTTP/1.0 200"));
     assert!(page("/readyz").await.starts_with("HTTP/1.0 200"));
     assert!(page("/metrics").await.contains("\nraft_has_leader 1\n"));
-    assert!(page("/nothing").await.starts_with("HTTP/1.0 404"));
+    let nothing = page("/nothing").await;
+    assert!(nothing.starts_with("HTTP/1.0 404"), "{nothing}");
+    assert!(nothing.contains("there are /status, /metrics"), "{nothing}");
     for node in &statuses.nodes {
         let page = node.status.as_ref().expect("complete");
         assert!(page.live && page.ready && page.unfit.is_empty(), "{page:?}");

@@ -76,9 +76,13 @@ pub(crate) async fn raw_exchange(address: SocketAddr, input: &[u8]) -> String {
 /// A page over HTTP, its head included. The sending half stays open: a server
 /// takes its end for that of the client.
 pub(crate) async fn http_page(address: SocketAddr, path: &str) -> String {
+    http_exchange(address, &format!("GET {path} HTTP/1.0\r\n\r\n")).await
+}
+
+/// The answer to a request over HTTP/1.0, its head included.
+pub(crate) async fn http_exchange(address: SocketAddr, request: &str) -> String {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         read_to_end(stream).await
     };
