@@ -117,6 +117,9 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
     let folder = config.data.join("log");
     let options = WalLogStoreOptions::new(config.cluster_id, id);
     let log = WalLogStore::open(&folder, options)?;
+    if log.was_empty() {
+        announce(&config);
+    }
     let transport = TcpTransport::bind(TcpTransportConfig {
         peers: config.peers,
         ..TcpTransportConfig::of(&log, config.listen_peer)
@@ -152,6 +155,26 @@ pub async fn serve(config: NodeConfig, stop: watch::Receiver<bool>) -> Result<()
         StopReason::Shutdown => Ok(()),
         reason => Err(ServeError::Stopped(reason)),
     }
+}
+
+/// Says what becomes of a node whose folder is empty. Whoever wants it in a cluster
+/// that runs, and forgets to say so, must notice. That cluster knows the node with
+/// this folder from now on: so another id.
+fn announce(config: &NodeConfig) {
+    let (node, cluster_id) = (config.raft.id, config.cluster_id);
+    let voters = &config.raft.initial_voters;
+    if voters.is_empty() {
+        tracing::info!(%node,
+            "the data folder is empty; this node waits to be added to cluster {cluster_id:x}: \
+             raft-kv member add --id {node} --address HOST:PORT --http ADDR of its nodes");
+        return;
+    }
+    let voters: Vec<String> = voters.iter().map(ToString::to_string).collect();
+    let voters = voters.join(", ");
+    tracing::info!(%node,
+        "the data folder is empty; this node founds a new cluster {cluster_id:x} of nodes {voters}. \
+         Should it join one that runs instead, stop it, and start it with --join, another id \
+         and an empty folder");
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -60,6 +60,7 @@ pub struct WalLogStore {
     folder: PathBuf,
     options: WalLogStoreOptions,
     incarnation: Incarnation,
+    was_empty: bool,
     /// `None` once closed.
     wal: Option<Wal>,
     stored: Recovered,
@@ -97,6 +98,7 @@ impl WalLogStore {
             folder: folder.to_owned(),
             options,
             incarnation: stored.incarnation,
+            was_empty: stored.groups.is_empty(),
             wal: Some(wal),
             stored,
             snapshots,
@@ -107,6 +109,12 @@ impl WalLogStore {
     /// Which folder it is, and how often it was opened.
     pub fn incarnation(&self) -> Incarnation {
         self.incarnation
+    }
+
+    /// Whether nothing had been stored in the folder when it was opened: a replica
+    /// that is started with initial voters then founds a cluster.
+    pub fn was_empty(&self) -> bool {
+        self.was_empty
     }
 
     /// The folder.

@@ -190,7 +190,7 @@ pub enum HandshakeReply {
 #[non_exhaustive]
 pub enum HandshakeRejection {
     /// The servers belong to different clusters.
-    #[error("the peer belongs to cluster {theirs:#034x}; correct its address or the cluster id")]
+    #[error("the peer belongs to cluster {theirs:032x}; correct its address or the cluster id")]
     ClusterMismatch {
         /// The id of the other cluster.
         theirs: u128,

@@ -53,6 +53,11 @@ pub(super) enum OpenError {
     Unreachable(#[from] io::Error),
     #[error("it did not answer in time")]
     Timeout,
+    #[error(
+        "it belongs to cluster {theirs:032x}, and this node to {ours:032x}; correct its address, \
+         or the cluster id of the one that is in the wrong cluster"
+    )]
+    OtherCluster { ours: u128, theirs: u128 },
     #[error("it refused: {0}")]
     Refused(HandshakeRejection),
     #[error(transparent)]
@@ -62,6 +67,18 @@ pub(super) enum OpenError {
 /// Why somebody did not get in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum GreetError {
+    #[error(
+        "node {from} of cluster {theirs:032x} was refused and told: this node belongs to cluster \
+         {ours:032x}; correct the address that it has for node {to}, or the cluster id of the \
+         one that is in the wrong cluster"
+    )]
+    OtherCluster {
+        from: NodeId,
+        /// Whom it meant.
+        to: NodeId,
+        ours: u128,
+        theirs: u128,
+    },
     #[error("node {from} was refused and told: {rejection}")]
     Refused {
         from: NodeId,
@@ -112,9 +129,13 @@ pub(super) async fn open(
         .await?
     {
         Frame::HandshakeReply(HandshakeReply::Welcome) => Ok(connection),
-        Frame::HandshakeReply(HandshakeReply::Rejected(rejection)) => {
-            Err(OpenError::Refused(rejection))
-        }
+        Frame::HandshakeReply(HandshakeReply::Rejected(rejection)) => Err(match rejection {
+            HandshakeRejection::ClusterMismatch { theirs } => OpenError::OtherCluster {
+                ours: config.cluster_id,
+                theirs,
+            },
+            rejection => OpenError::Refused(rejection),
+        }),
         _ => Err(StreamError::Unexpected.into()),
     }
 }
@@ -151,9 +172,17 @@ pub(super) async fn greet(
         Err(rejection) => {
             let reply = Frame::HandshakeReply(HandshakeReply::Rejected(rejection));
             connection.write(&reply).await?;
-            Err(GreetError::Refused {
-                from: handshake.from,
-                rejection,
+            Err(match rejection {
+                HandshakeRejection::ClusterMismatch { .. } => GreetError::OtherCluster {
+                    from: handshake.from,
+                    to: handshake.to,
+                    ours: config.cluster_id,
+                    theirs: handshake.cluster_id,
+                },
+                rejection => GreetError::Refused {
+                    from: handshake.from,
+                    rejection,
+                },
             })
         }
     }
