@@ -4,12 +4,14 @@
 //! for. Packets move from one replica into the [`Inbox`] of another: nothing is
 //! encoded, and without faults nothing is locked. The data of a snapshot is
 //! copied from exchange to exchange by a task of its own, before its message goes
-//! the same way.
+//! the same way; the copy ends with either of the two replicas.
 //!
 //! Reads: the directory of members, looked up anew only when it has changed.
 //! Emits: packets, and to their sender what became of snapshots and peers.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use raft_core::{Body, Message, NodeId, Snapshot, SnapshotOutcome};
 use tokio::runtime::Handle;
 
+use super::scope::Scope;
 use super::{Inbound, Inbox, Packet, Transport};
 use crate::snapshot::SnapshotExchange;
 
@@ -37,6 +40,7 @@ pub struct MemoryNetwork {
 pub struct MemoryTransport {
     id: NodeId,
     hub: Arc<Hub>,
+    scope: Scope,
     attachment: Option<Attachment>,
     routes: Vec<Route>,
     routes_version: u64,
@@ -83,8 +87,9 @@ struct Member {
     seat: u64,
     inbox: Inbox,
     snapshots: SnapshotExchange,
-    /// Where its snapshots are copied.
+    /// Where its snapshots are copied, and until when.
     runtime: Handle,
+    scope: Scope,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +133,7 @@ impl MemoryNetwork {
         MemoryTransport {
             id,
             hub: Arc::clone(&self.hub),
+            scope: Scope::default(),
             attachment: None,
             routes: Vec::new(),
             routes_version: 0,
@@ -216,7 +222,7 @@ impl Hub {
             .cloned()
     }
 
-    fn enter(&self, id: NodeId, inbox: Inbox, snapshots: SnapshotExchange) -> u64 {
+    fn enter(&self, id: NodeId, inbox: Inbox, snapshots: SnapshotExchange, scope: Scope) -> u64 {
         let mut members = locked(&self.members);
         let seat = self.version.fetch_add(1, Ordering::Release) + 1;
         members.retain(|member| member.id != id);
@@ -226,22 +232,24 @@ impl Hub {
             inbox,
             snapshots,
             runtime: Handle::current(),
+            scope,
         });
         seat
     }
 
     /// Takes a snapshot to its receiver, and reports to its sender, both in the
-    /// background.
+    /// background. If one of them stops, its end waits for the end of this.
     fn carry(&self, from: NodeId, to: NodeId, message: Message, snapshot: Snapshot) {
         let (Some(sender), receiver) = (self.member(from), self.member(to)) else {
             return;
         };
         let delay = *locked(&self.snapshot_delay);
-        let runtime = sender.runtime.clone();
-        runtime.spawn(async move {
+        let (runtime, scope) = (sender.runtime.clone(), sender.scope.clone());
+        scope.spawn_on(&runtime, async move {
             let arrived = match receiver {
                 Some(receiver) => {
-                    pass_snapshot(&sender, &receiver, message, &snapshot, delay).await
+                    let pass = pass_snapshot(&sender, &receiver, message, &snapshot, delay);
+                    receiver.scope.within(pass).await.unwrap_or(false)
                 }
                 None => false,
             };
@@ -364,7 +372,8 @@ impl MemoryTransport {
 
 impl Transport for MemoryTransport {
     fn start(&mut self, inbox: Inbox, snapshots: SnapshotExchange) {
-        let seat = self.hub.enter(self.id, inbox.clone(), snapshots);
+        let scope = self.scope.clone();
+        let seat = self.hub.enter(self.id, inbox.clone(), snapshots, scope);
         self.attachment = Some(Attachment { inbox, seat });
     }
 
@@ -397,8 +406,13 @@ impl Transport for MemoryTransport {
         if let Some(attachment) = self.attachment.take() {
             self.hub.leave(attachment.seat);
         }
+        self.scope.stop();
         self.routes.clear();
         self.overdue.clear();
+    }
+
+    fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(self.scope.stopped())
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod inbox;
 mod memory;
+mod scope;
 mod tcp;
 
 use std::future::{Future, ready};

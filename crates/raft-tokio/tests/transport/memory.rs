@@ -1,8 +1,13 @@
+use std::future::Future;
+use std::time::Duration;
+
 use bytes::Bytes;
 use raft_core::SnapshotOutcome;
 use raft_tokio::transport::{Inbound, MemoryNetwork, MemoryTransport, Transport};
+use tokio::runtime::Handle;
+use tokio::time::timeout;
 
-use crate::support::{End, heartbeat, node_id, number_of, snapshot};
+use crate::support::{End, PATIENCE, heartbeat, node_id, number_of, snapshot};
 
 /// What has come, as the numbers of the heartbeats.
 fn numbers(end: &mut End<MemoryTransport>) -> Vec<u64> {
@@ -219,4 +224,58 @@ async fn a_restarted_node_takes_the_place_of_its_old_self() {
     pair.forth(3);
     assert_eq!(numbers(&mut pair.two), [1]);
     assert_eq!(numbers(&mut again), [2, 3]);
+}
+
+/// How many tasks there are besides the test.
+fn tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// Sends a snapshot that does not get through while the test runs.
+async fn send_slow_snapshot(pair: &mut Pair) {
+    pair.network.delay_snapshots(Duration::from_secs(3600));
+    let state = Bytes::from_static(b"state");
+    pair.one.send_snapshot(node_id(1), node_id(2), &state);
+    assert_eq!(tasks(), 1);
+    // It is on its way.
+    tokio::task::yield_now().await;
+    assert_eq!(tasks(), 1);
+}
+
+#[tokio::test]
+async fn a_sender_that_has_stopped_leaves_no_copy_running() {
+    let mut pair = Pair::start();
+    send_slow_snapshot(&mut pair).await;
+    pair.one.transport.stop();
+    let stopped = pair.one.transport.stopped();
+    timeout(PATIENCE, stopped).await.expect("it stops");
+    assert_eq!(tasks(), 0);
+    assert!(pair.two.waiting().is_none());
+}
+
+#[tokio::test]
+async fn a_receiver_that_has_stopped_leaves_no_copy_running_and_the_sender_hears_of_it() {
+    let mut pair = Pair::start();
+    send_slow_snapshot(&mut pair).await;
+    let mut stopped = pair.two.transport.stopped();
+    // Whoever has not been told to stop has not stopped.
+    assert!(!is_done(&mut stopped).await);
+    pair.two.transport.stop();
+    timeout(PATIENCE, stopped).await.expect("it stops");
+    assert_eq!(
+        pair.one.snapshot_outcome().await,
+        (node_id(2), SnapshotOutcome::Failed)
+    );
+    assert_eq!(tasks(), 0);
+    pair.one.transport.stop();
+    pair.one.transport.stopped().await;
+}
+
+/// Whether it is done after everybody had a turn.
+async fn is_done(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+    tokio::select! {
+        biased;
+        () = future => true,
+        () = tokio::task::yield_now() => false,
+    }
 }

@@ -21,8 +21,9 @@ use super::return_addresses::ReturnAddresses;
 use super::seldom::Seldom;
 use super::snapshot_receive::{self, Destination};
 use super::stream::{FrameReader, StreamError};
-use super::{GROUP, Scope, TcpTransportConfig, is_snapshot};
+use super::{GROUP, TcpTransportConfig, is_snapshot};
 use crate::snapshot::SnapshotExchange;
+use crate::transport::scope::Scope;
 use crate::transport::{Inbound, Inbox, Packet};
 
 /// How long to wait when the system has no more sockets or memory.

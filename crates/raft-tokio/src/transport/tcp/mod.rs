@@ -43,8 +43,6 @@ use std::sync::Arc;
 use raft_core::{Body, Message, NodeId, SnapshotOutcome};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use self::acquaintances::{Acquaintances, News};
 use self::handshake::{Door, save};
@@ -52,6 +50,7 @@ use self::outgoing::PeerLink;
 use self::return_addresses::{ReturnAddresses, Seen};
 use self::seats::Seats;
 use self::seldom::Seldom;
+use super::scope::Scope;
 use super::{Inbound, Inbox, Packet, Transport};
 use crate::snapshot::SnapshotExchange;
 
@@ -124,23 +123,6 @@ struct Ends {
     sending: Arc<Semaphore>,
 }
 
-/// Where the tasks of one transport live and how they end.
-#[derive(Clone, Debug)]
-struct Scope {
-    tasks: TaskTracker,
-    stop: CancellationToken,
-}
-
-impl Scope {
-    /// Runs `task` until it ends or this scope does.
-    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let stop = self.stop.clone();
-        self.tasks.spawn(async move {
-            stop.run_until_cancelled(task).await;
-        });
-    }
-}
-
 impl TcpTransport {
     /// Listens, but serves nobody before it is started.
     ///
@@ -166,10 +148,7 @@ impl TcpTransport {
         // What peers hear is the port that it got.
         config.listen = local_addr;
         let mut transport = Self {
-            scope: Scope {
-                tasks: TaskTracker::new(),
-                stop: CancellationToken::new(),
-            },
+            scope: Scope::default(),
             local_addr,
             listener: Some(listener),
             ends: None,
@@ -308,16 +287,14 @@ impl Transport for TcpTransport {
     }
 
     fn stop(&mut self) {
-        self.scope.stop.cancel();
-        self.scope.tasks.close();
+        self.scope.stop();
         self.links.clear();
         self.listener = None;
         self.ends = None;
     }
 
     fn stopped(&mut self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let tasks = self.scope.tasks.clone();
-        Box::pin(async move { tasks.wait().await })
+        Box::pin(self.scope.stopped())
     }
 }
 
@@ -326,7 +303,7 @@ impl TcpTransport {
         if news == News::Some && self.ends.is_some() {
             let saved = save(self.config.node_id, Arc::clone(&self.acquaintances));
             // A stop waits for it.
-            self.scope.tasks.spawn(saved);
+            self.scope.spawn_to_the_end(saved);
         }
     }
 }

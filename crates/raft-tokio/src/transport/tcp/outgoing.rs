@@ -20,8 +20,9 @@ use tracing::{debug, info, warn};
 use super::handshake::{Connection, OpenError, open};
 use super::seldom::Seldom;
 use super::stream::StreamError;
-use super::{Ends, GROUP, Scope, TcpTransportConfig, report_snapshot, snapshot_send};
+use super::{Ends, GROUP, TcpTransportConfig, report_snapshot, snapshot_send};
 use crate::transport::inbox::{OVERHEAD_BYTES, payload_bytes};
+use crate::transport::scope::Scope;
 use crate::transport::{Inbound, Inbox, Packet};
 
 /// From how many bytes on the buffer is written out although more waits.
@@ -84,7 +85,7 @@ impl PeerLink {
                 reports: Seldom::new(),
             }),
         };
-        let closed = scope.stop.child_token();
+        let closed = scope.part();
         let writer = Writer {
             peer: peer.clone(),
             queue: receiver,
