@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use raft_tokio::{ChangeMembershipError, ProposeError, ReadError};
+use raft_tokio::{ChangeMembershipError, ProposeError, ReadError, ReplicaStatus};
+use tokio::time::timeout;
 
 use crate::applied_commands;
+use crate::support::traces::Traces;
 use crate::support::{Address, Cluster, node_id};
 
 #[tokio::test(start_paused = true)]
@@ -52,7 +54,7 @@ async fn a_server_comes_listens_votes_and_goes() {
     let again = leader.remove(four).await;
     assert_eq!(again, Err(ChangeMembershipError::NotMember { id: four }));
     // It knows, and says so.
-    let status = joined.wait_for(raft_tokio::ReplicaStatus::is_removed).await;
+    let status = joined.wait_for(ReplicaStatus::is_removed).await;
     assert!(!status.unwrap().health().is_ready());
     assert_eq!(joined.propose("x").await, Err(ProposeError::NotMember));
     assert_eq!(joined.query("len").await, Err(ReadError::NotMember));
@@ -84,6 +86,61 @@ async fn who_cannot_be_reached_gets_no_vote() {
     let refused = follower.promote(nobody).await.unwrap_err();
     let leader = Some(leader.id());
     assert_eq!(refused, ChangeMembershipError::NotLeader { leader });
+}
+
+/// Longer than an election timeout, and than whatever is under way takes.
+const A_WHILE: Duration = Duration::from_secs(5);
+
+/// How often a server has said since it was last asked that it was removed.
+async fn removals_said(traces: &Traces) -> usize {
+    tokio::time::sleep(A_WHILE).await;
+    let said = traces.take();
+    said.matches("this node was removed from the cluster")
+        .count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_is_said_once_and_not_when_it_was_taken_back_since() {
+    let traces = Traces::listen();
+    let mut cluster = Cluster::start_with(3, |config| config.snapshot_entries = 0).await;
+    let leader = cluster.leader().await;
+    let three = cluster.follower().await;
+    let id = three.id();
+    assert_eq!(removals_said(&traces).await, 0);
+
+    // It hears of its removal, and says so.
+    leader.remove(id).await.unwrap();
+    let removed = three.wait_for(ReplicaStatus::is_removed);
+    timeout(A_WHILE, removed).await.expect("it hears").unwrap();
+    assert_eq!(removals_said(&traces).await, 1);
+    assert_eq!(removals_said(&traces).await, 0);
+    // Whoever starts again without being a member says so again.
+    cluster.restart(id.get()).await;
+    assert_eq!(removals_said(&traces).await, 1);
+
+    // It is added again, and goes through both entries when it starts again.
+    leader.add_learner(id, None).await.unwrap();
+    leader.promote(id).await.unwrap();
+    assert_eq!(removals_said(&traces).await, 0);
+    let three = cluster.restart(id.get()).await;
+    assert_eq!(removals_said(&traces).await, 0);
+    assert!(three.status().conf_state.voters.contains(&id));
+
+    // It is away while it is removed and added again, and then catches up.
+    cluster.network().isolate(id);
+    leader.remove(id).await.unwrap();
+    leader.propose("x").await.unwrap();
+    tokio::time::sleep(A_WHILE).await;
+    leader.add_learner(id, None).await.unwrap();
+    cluster.network().heal();
+    let last = leader.status().last_index;
+    let there = three.wait_for(|status| status.applied >= last);
+    timeout(A_WHILE, there)
+        .await
+        .expect("it catches up")
+        .unwrap();
+    assert_eq!(three.status().conf_state.learners, [id]);
+    assert_eq!(removals_said(&traces).await, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -130,6 +187,6 @@ async fn a_transfer_by_a_leader_that_is_cut_off_ends() {
     let follower = cluster.follower().await;
     cluster.network().isolate(leader.id());
     let transfer = leader.transfer_leadership(follower.id());
-    let outcome = tokio::time::timeout(Duration::from_secs(10), transfer).await;
+    let outcome = timeout(Duration::from_secs(10), transfer).await;
     assert!(outcome.expect("it ends").is_err());
 }

@@ -8,4 +8,6 @@ mod ending;
 mod proposals;
 mod readys;
 mod support;
+#[path = "../support/traces.rs"]
+mod traces;
 mod traffic;

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use raft_tokio::core::{AppendResponse, Body, ConfChangeError, RoleKind, Term};
 use raft_tokio::{ApplyConfChangeError, ConfChange, ConfChangeType, LogIndex};
 
-use crate::support::{Fixture, Traces, append_after, bytes, comes, node_id};
+use crate::support::{Fixture, append_after, bytes, comes, node_id};
+use crate::traces::Traces;
 
 /// Ticks that the channel holds, as in etcd.
 const TICKS_WAITING_MAX: usize = 128;

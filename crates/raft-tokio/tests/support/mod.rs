@@ -5,6 +5,7 @@
 pub(crate) mod dropped;
 pub(crate) mod gate;
 pub(crate) mod memory;
+pub(crate) mod traces;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;

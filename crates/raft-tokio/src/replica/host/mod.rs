@@ -51,6 +51,7 @@ use self::applying::Applying;
 use self::disk::Writes;
 use self::hold::Holds;
 use self::notices::Notices;
+use self::reconfigure::Removal;
 use self::snapshots::Snapshots;
 use super::apply::ApplyWork;
 use super::changes::Changes;
@@ -113,6 +114,7 @@ pub(super) struct ReplicaHost {
     /// Servers that left, and when the transport may forget them: until then
     /// they may hear that they left.
     leaving: Vec<(NodeId, u64)>,
+    removal: Removal,
     /// The tick in which a shutdown under way ends at the latest.
     drain_until: Option<u64>,
     /// Commands of other replicas' callers, to be proposed in this turn.
@@ -171,6 +173,7 @@ impl ReplicaHost {
             room: parts.room,
             large_packets: parts.large_packets,
             leaving: Vec::new(),
+            removal: Removal::default(),
             drain_until: None,
             waiters: Waiters::default(),
             commands: Vec::new(),
@@ -335,6 +338,7 @@ impl Host for ReplicaHost {
         Self::watch_log_reads(node, now);
         self.watch_machine(node, now);
         self.forget_who_left(node, now);
+        self.watch_removal(node, now);
         for waiter in self.waiters.take_older_than(deadline) {
             self.refuse(waiter, ProposeError::OutcomeUnknown);
         }

@@ -8,10 +8,11 @@
 //! since it is newer. What [`set_peer`](crate::Raft::set_peer) says holds until
 //! the cluster agrees on something else, or the replica restarts.
 //!
-//! - Owns: nothing; who waits is in `changes.rs`, the configuration is the host's.
+//! - Owns: what was said of this server's own removal; who waits is in
+//!   `changes.rs`, the configuration is the host's.
 //! - Source: Raft §6, thesis §4.
 
-use raft_core::{ConfChange, ConfState, NodeId, Proposed, RoleKind};
+use raft_core::{ConfChange, ConfState, LogIndex, NodeId, Proposed, RoleKind};
 use tokio::time::Instant;
 
 use super::{Node, ReplicaHost};
@@ -19,6 +20,21 @@ use crate::error::{ChangeMembershipError, ProposeError};
 use crate::replica::configuration::Configuration;
 use crate::replica::membership::{self, MembershipGoal};
 use crate::replica::request::ChangeReply;
+
+/// What was said of this server's own removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Removal {
+    /// Nothing: as far as it knows it is a member, or has never been one.
+    #[default]
+    None,
+    /// Nothing yet: it is no member any more by what was handed out.
+    Noticed {
+        since_tick: u64,
+        handed_out: LogIndex,
+    },
+    /// That it was removed.
+    Told,
+}
 
 impl ReplicaHost {
     pub(super) fn change_membership(
@@ -99,10 +115,33 @@ impl ReplicaHost {
                 self.leaving.push((id, forget_at));
             }
         }
-        if is_removed(node) {
-            tracing::warn!(node = %node.id(), term = %node.term(),
-                "this node was removed from the cluster; it takes no more requests");
-        }
+    }
+
+    /// Says, once, that this server was removed. Whoever goes through its log again,
+    /// or catches up, may pass a removal after which it was added again: so not
+    /// before nothing has followed for an election timeout.
+    pub(super) fn watch_removal(&mut self, node: &Node, now: u64) {
+        let handed_out = self.handed_out;
+        let noticed = Removal::Noticed {
+            since_tick: now,
+            handed_out,
+        };
+        self.removal = match self.removal {
+            _ if !is_removed(node) => Removal::None,
+            Removal::Told => Removal::Told,
+            Removal::Noticed {
+                since_tick,
+                handed_out: then,
+            } if then == handed_out && node.commit_index() == handed_out => {
+                if now.saturating_sub(since_tick) < u64::from(self.config.election_ticks) {
+                    return;
+                }
+                tracing::warn!(node = %node.id(), term = %node.term(),
+                    "this node was removed from the cluster; it takes no more requests");
+                Removal::Told
+            }
+            Removal::None | Removal::Noticed { .. } => noticed,
+        };
     }
 
     pub(super) fn forget_who_left(&mut self, node: &Node, now: u64) {
