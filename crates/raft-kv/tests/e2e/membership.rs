@@ -190,6 +190,5 @@ async fn what_is_no_order_is_told_what_an_order_is() {
         assert_eq!(begin, format!("HTTP/1.0 {status}"), "{error}");
         assert!(error.contains(expected), "{error}");
         assert!(error.contains(example), "{error}");
-        println!("{error}");
     }
 }
