@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::log::RaftLog;
 use crate::membership::Membership;
 use crate::outbox::Outbox;
-use crate::ready::{ReadState, SelfAck};
+use crate::ready::{OwnAnswer, ReadState};
 use crate::timer::Timer;
 use crate::types::{Body, HardState, LogIndex, Message, NodeId, Round, Term};
 
@@ -112,7 +112,7 @@ impl<S> Common<S> {
 
     /// A leader acknowledges its own entries once they are durable.
     pub(crate) fn acknowledge_own_append(&mut self, index: LogIndex) {
-        self.outbox.acknowledge_self(SelfAck::Append {
+        self.outbox.answer_self(OwnAnswer::Append {
             term: self.term,
             index,
         });
@@ -120,7 +120,7 @@ impl<S> Common<S> {
 
     /// A candidate votes for itself once its vote is durable.
     pub(crate) fn vote_for_self(&mut self, round: Round, term: Term) {
-        self.outbox.acknowledge_self(SelfAck::Vote { round, term });
+        self.outbox.answer_self(OwnAnswer::Vote { round, term });
     }
 
     pub(crate) fn read_done(&mut self, index: LogIndex, context: bytes::Bytes) {

@@ -145,10 +145,8 @@ fn is_out_of_range(message: &Message) -> bool {
 /// A leader's entries follow `prev`, without gaps (which [`Entries`] guarantees).
 fn validate_indexes(prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
     let expected = prev.index.next();
-    match entries.first() {
-        Some(first) if first.index() != expected => {
-            Err(Misbehaved::EntriesNotAfterPrev { expected })
-        }
+    match entries.first_index() {
+        Some(first) if first != expected => Err(Misbehaved::EntriesNotAfterPrev { expected }),
         _ => Ok(()),
     }
 }
@@ -157,18 +155,25 @@ fn validate_indexes(prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> 
 /// leader's.
 fn validate_terms(term: Term, prev: EntryId, entries: &Entries) -> Result<(), Misbehaved> {
     let mut earlier = prev.term.max(Term::new(1));
-    for entry in entries.iter() {
-        if entry.term() < earlier {
-            return Err(Misbehaved::EntryTermOutOfOrder {
-                index: entry.index(),
-            });
+    for run in entries.runs() {
+        if let Some(term) = run.single_term() {
+            if term < earlier {
+                let index = run.first_index();
+                return Err(Misbehaved::EntryTermOutOfOrder { index });
+            }
+            earlier = term;
+            continue;
         }
-        earlier = entry.term();
+        for entry in run.entries() {
+            if entry.term() < earlier {
+                let index = entry.index();
+                return Err(Misbehaved::EntryTermOutOfOrder { index });
+            }
+            earlier = entry.term();
+        }
     }
     if earlier > term {
-        let index = entries
-            .last()
-            .map_or(prev.index, crate::types::Entry::index);
+        let index = entries.last_index().unwrap_or(prev.index);
         return Err(Misbehaved::EntryTermOutOfOrder { index });
     }
     Ok(())

@@ -82,15 +82,15 @@ impl MemoryStorage {
     /// # Errors
     /// [`MemoryStorageError::Unavailable`] if they would leave a gap.
     pub fn append(&mut self, entries: Entries) -> Result<(), MemoryStorageError> {
-        let Some(last) = entries.last_id() else {
+        let Some((first, next)) = entries.range() else {
             return Ok(());
         };
         let first_index = self.entries.first_index();
-        if last.index < first_index {
+        if next <= first_index {
             return Ok(());
         }
-        let entries = if entries.first().is_some_and(|e| e.index() < first_index) {
-            entries.between(first_index, last.index.next())
+        let entries = if first < first_index {
+            entries.between(first_index, next)
         } else {
             entries
         };

@@ -24,11 +24,11 @@ use core::mem;
 use smallvec::SmallVec;
 
 use crate::config::{Protections, StorageWrites};
-use crate::ready::{AppendOutcome, AppendReceipt, ReadState, SelfAck};
+use crate::ready::{AppendOutcome, AppendReceipt, OwnAnswer, ReadState, SelfAck};
 use crate::types::{Body, Message, Round};
 
-/// What this server tells itself when it is durable. Rarely more than one.
-pub(crate) type SelfAcks = SmallVec<[SelfAck; 1]>;
+/// What this server answers itself. Rarely more than one.
+pub(crate) type OwnAnswers = SmallVec<[OwnAnswer; 1]>;
 
 #[derive(Debug)]
 pub(crate) struct Outbox {
@@ -38,7 +38,7 @@ pub(crate) struct Outbox {
     after_append: Vec<AppendOutcome>,
     /// In synchronous use, what `advance` hands back. Otherwise the receipts
     /// among the outcomes take its place.
-    own: SelfAcks,
+    own: OwnAnswers,
     read_states: Vec<ReadState>,
 }
 
@@ -49,7 +49,7 @@ impl Outbox {
             protections,
             now: Vec::new(),
             after_append: Vec::new(),
-            own: SelfAcks::new(),
+            own: OwnAnswers::new(),
             read_states: Vec::new(),
         }
     }
@@ -75,12 +75,12 @@ impl Outbox {
         }
     }
 
-    /// Lets something that this server tells itself wait for the disk.
-    pub(crate) fn acknowledge_self(&mut self, ack: SelfAck) {
+    /// Lets something that this server answers itself wait for the disk.
+    pub(crate) fn answer_self(&mut self, answer: OwnAnswer) {
         match self.storage_writes {
-            StorageWrites::Synchronous => self.own.push(ack),
+            StorageWrites::Synchronous => self.own.push(answer),
             StorageWrites::Asynchronous => {
-                let receipt = AppendReceipt(ack);
+                let receipt = AppendReceipt(SelfAck::Answer(answer));
                 self.after_append.push(AppendOutcome::Receipt(receipt));
             }
         }
@@ -111,7 +111,7 @@ impl Outbox {
         mem::swap(outcomes, &mut self.after_append);
     }
 
-    pub(crate) fn take_own(&mut self) -> SelfAcks {
+    pub(crate) fn take_own(&mut self) -> OwnAnswers {
         mem::take(&mut self.own)
     }
 

@@ -26,7 +26,7 @@ use crate::log::{Appliable, RaftLog};
 use crate::membership::{ConfChangeError, Membership};
 use crate::outbox::Outbox;
 use crate::proposed::Proposed;
-use crate::ready::{AppliedMark, SelfAck, StableMark};
+use crate::ready::{AppliedMark, OwnAnswer, StableMark};
 use crate::role::leader::{NotAppended, SnapshotOutcome};
 use crate::role::{Campaign, Candidate, Follower, Leader, Next, Role};
 use crate::storage::{Storage, StorageError};
@@ -112,10 +112,7 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(crate) fn soft_state(&self) -> SoftState {
-        SoftState {
-            leader: self.role.leader(self.common.id()),
-            role: self.role.kind(),
-        }
+        self.role.soft_state(self.common.id())
     }
 
     pub(crate) fn failure(&self) -> Option<&StorageError> {
@@ -340,33 +337,47 @@ impl<S: Storage> Raft<S> {
 
     // ── what the driver has done ─────────────────────────────────────────────
 
-    /// A write is durable.
-    pub(crate) fn persisted(&mut self, ack: &SelfAck) -> Result<(), Halted> {
+    /// A request of this node is durable, and so it answers itself.
+    pub(crate) fn answered(&mut self, answer: OwnAnswer) -> Result<(), Halted> {
         self.alive()?;
-        // A message without a term can have thrown this node back since (see
-        // `Protections::Off`); then the receipt is news like any message.
-        if let Some(term) = ack.term_to_follow().filter(|term| *term > self.common.term) {
-            self.become_follower(term, None);
+        if let Some(term) = answer.term_to_follow() {
+            self.catch_up_with(term);
         }
         let common = &mut self.common;
-        let result = match *ack {
-            SelfAck::Append { term, index } => match &mut self.role {
+        let result = match answer {
+            OwnAnswer::Append { term, index } => match &mut self.role {
                 Role::Leader(leader) if term == common.term => {
                     let own = common.id();
                     leader.on_accepted(common, own, index)
                 }
                 _ => Ok(()),
             },
-            SelfAck::Vote { round, term } => match &mut self.role {
+            OwnAnswer::Vote { round, term } => match &mut self.role {
                 Role::Candidate(candidate) if term >= common.term && candidate.round() == round => {
                     let next = candidate.on_vote(common, common.id(), VoteResponse::Granted);
                     self.transition(next)
                 }
                 _ => Ok(()),
             },
-            SelfAck::Stable(ref mark) => self.stable_to(mark),
         };
         self.guard(result)
+    }
+
+    /// The storage has what the mark says.
+    pub(crate) fn stable(&mut self, mark: &StableMark) -> Result<(), Halted> {
+        self.alive()?;
+        self.catch_up_with(mark.term);
+        let result = self.stable_to(mark);
+        self.guard(result)
+    }
+
+    /// A message without a term can have thrown this node back since it asked for
+    /// the write (see `Protections::Off`); then the receipt is news like any
+    /// message.
+    fn catch_up_with(&mut self, term: Term) {
+        if term > self.common.term {
+            self.become_follower(term, None);
+        }
     }
 
     fn stable_to(&mut self, mark: &StableMark) -> Result<(), StorageError> {
@@ -429,7 +440,17 @@ impl<S: Storage> Raft<S> {
 
     // ── transitions ──────────────────────────────────────────────────────────
 
+    /// Nearly every message leaves the role as it is.
+    #[inline]
     fn transition(&mut self, next: Next) -> Result<(), StorageError> {
+        match next {
+            Next::Stay => Ok(()),
+            next => self.change_role(next),
+        }
+    }
+
+    #[cold]
+    fn change_role(&mut self, next: Next) -> Result<(), StorageError> {
         match next {
             Next::Stay => Ok(()),
             Next::StepDown => {

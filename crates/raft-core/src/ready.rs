@@ -128,11 +128,11 @@ impl AppendReceipt {
     /// What the receipt tells the node, for people and traces.
     pub fn kind(&self) -> ReceiptKind<'_> {
         match &self.0 {
-            SelfAck::Append { term, index } => ReceiptKind::OwnAppend {
+            SelfAck::Answer(OwnAnswer::Append { term, index }) => ReceiptKind::OwnAppend {
                 term: *term,
                 index: *index,
             },
-            SelfAck::Vote { round, term } => ReceiptKind::OwnVote {
+            SelfAck::Answer(OwnAnswer::Vote { round, term }) => ReceiptKind::OwnVote {
                 round: *round,
                 term: *term,
             },
@@ -189,26 +189,32 @@ impl ApplyReceipt {
 /// What this server tells itself when a write is durable.
 #[derive(Debug)]
 pub(crate) enum SelfAck {
-    Append { term: Term, index: LogIndex },
-    Vote { round: Round, term: Term },
+    Answer(OwnAnswer),
     Stable(StableMark),
 }
 
-impl SelfAck {
+/// What a server answers its own request, once that is durable. It counts like
+/// another server's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum OwnAnswer {
+    Append { term: Term, index: LogIndex },
+    Vote { round: Round, term: Term },
+}
+
+impl OwnAnswer {
     /// The term that this node had, which it may have lost since.
-    pub(crate) fn term_to_follow(&self) -> Option<Term> {
+    pub(crate) fn term_to_follow(self) -> Option<Term> {
         match self {
             Self::Append { term, .. }
             | Self::Vote {
                 round: Round::Vote,
                 term,
-            } => Some(*term),
+            } => Some(term),
             // The term was only asked about.
             Self::Vote {
                 round: Round::PreVote,
                 ..
             } => None,
-            Self::Stable(mark) => Some(mark.term),
         }
     }
 }

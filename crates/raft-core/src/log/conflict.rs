@@ -18,8 +18,11 @@ impl<S: Storage> RaftLog<S> {
         entries: &Entries,
     ) -> Result<Option<LogIndex>, StorageError> {
         let last_index = self.last_index();
+        // Behind the end everything is new.
+        if let Some(first) = entries.first_index().filter(|first| *first > last_index) {
+            return Ok(Some(first));
+        }
         for entry in entries.iter() {
-            // Behind the end everything is new.
             if entry.index() > last_index || !self.matches(entry.id())? {
                 return Ok(Some(entry.index()));
             }

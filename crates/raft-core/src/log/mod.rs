@@ -190,6 +190,9 @@ impl<S: Storage> RaftLog<S> {
         bytes_max: u64,
     ) -> Result<Entries, StorageError> {
         let end = self.last_index().next();
+        if low >= end {
+            return Ok(Entries::new());
+        }
         if low >= self.unstable.offset() {
             return Ok(self.unstable.limited_between(low, end, bytes_max));
         }
@@ -278,18 +281,17 @@ impl<S: Storage> RaftLog<S> {
         )
     }
 
-    /// These committed entries have been handed out.
-    pub(crate) fn accept_applying(&mut self, entries: &Entries) {
-        if let Some(last) = entries.last_id() {
-            // The sum is only needed where there is a budget.
-            let bytes = if self.applying.bytes_max() == u64::MAX {
-                0
-            } else {
-                entries.encoded_bytes()
-            };
-            let appliable = self.appliable_index();
-            self.applying.accept(last.index, bytes, appliable);
-        }
+    /// Committed entries up to `index`, of `bytes` of encoding, have been handed
+    /// out.
+    pub(crate) fn accept_applying(&mut self, index: LogIndex, bytes: u64) {
+        // Nothing is counted where there is no budget.
+        let bytes = if self.applying.bytes_max() == u64::MAX {
+            0
+        } else {
+            bytes
+        };
+        let appliable = self.appliable_index();
+        self.applying.accept(index, bytes, appliable);
     }
 
     /// The state machine has applied everything up to `index`.

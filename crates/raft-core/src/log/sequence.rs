@@ -135,7 +135,10 @@ impl EntrySequence {
 
     /// The term of the entry at `index`.
     pub fn term(&self, index: LogIndex) -> Option<Term> {
-        self.entry(index).map(Entry::term)
+        if let Some(newest) = self.newest_from(index) {
+            return newest.term(index);
+        }
+        self.runs.get(self.run_at(index)?)?.term(index)
     }
 
     /// The entries from `low` up to, but not including, `high`: those of them

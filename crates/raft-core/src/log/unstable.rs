@@ -174,7 +174,7 @@ impl Unstable {
 
     /// Appends entries, replacing what is at and behind their first index.
     pub(crate) fn truncate_and_append(&mut self, entries: Entries) {
-        let Some(first) = entries.first().map(crate::types::Entry::index) else {
+        let Some(first) = entries.first_index() else {
             return;
         };
         // What is replaced is no longer being written as far as we know.

@@ -32,7 +32,7 @@ impl MajorityConfig {
 
     /// Whether `id` is a voter.
     pub fn contains(&self, id: NodeId) -> bool {
-        self.voters.binary_search(&id).is_ok()
+        self.voters.contains(&id)
     }
 
     /// Makes `id` a voter.

@@ -18,7 +18,8 @@ use alloc::boxed::Box;
 use super::RawNode;
 use crate::config::StorageWrites;
 use crate::error::{Halted, ReadyError, StepError};
-use crate::outbox::SelfAcks;
+use crate::outbox::OwnAnswers;
+use crate::raft::Raft;
 use crate::ready::{
     AppendOutcome, AppendReceipt, AppliedMark, ApplyReceipt, Ready, SelfAck, StableMark,
     StorageApply,
@@ -28,9 +29,26 @@ use crate::storage::Storage;
 /// What [`RawNode::advance`] hands back.
 #[derive(Debug)]
 pub(super) struct Outstanding {
-    acks: SelfAcks,
+    answers: OwnAnswers,
     stable: Option<StableMark>,
     applied: Option<AppliedMark>,
+}
+
+impl Outstanding {
+    fn tell<S: Storage>(&self, raft: &mut Raft<S>) -> Result<(), Halted> {
+        for answer in &self.answers {
+            raft.answered(*answer)?;
+        }
+        // Behind the leader's own acknowledgements, so that these still find
+        // their entries in the unstable log.
+        if let Some(mark) = &self.stable {
+            raft.stable(mark)?;
+        }
+        match self.applied {
+            Some(mark) => raft.applied(mark),
+            None => raft.alive(),
+        }
+    }
 }
 
 impl<S: Storage> RawNode<S> {
@@ -109,12 +127,17 @@ impl<S: Storage> RawNode<S> {
         } else {
             ready.append = None;
         }
-        let applied = committed.last_id().map(|last| AppliedMark {
-            index: last.index,
-            encoded_bytes: committed.encoded_bytes(),
-            payload_bytes: committed.payload_bytes(),
+        let applied = committed.last_index().map(|index| {
+            let sizes = committed.sizes();
+            AppliedMark {
+                index,
+                encoded_bytes: sizes.encoded_bytes,
+                payload_bytes: sizes.payload_bytes,
+            }
         });
-        common.log.accept_applying(&committed);
+        if let Some(mark) = applied {
+            common.log.accept_applying(mark.index, mark.encoded_bytes);
+        }
         ready.apply = applied.map(|mark| StorageApply {
             entries: committed,
             receipt: asynchronous.then_some(ApplyReceipt(mark)),
@@ -122,7 +145,7 @@ impl<S: Storage> RawNode<S> {
         common.log.accept_unstable();
         if !asynchronous {
             self.outstanding = Some(Outstanding {
-                acks: common.outbox.take_own(),
+                answers: common.outbox.take_own(),
                 stable,
                 applied,
             });
@@ -156,21 +179,13 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// This node has stopped.
     pub fn advance(&mut self) -> Result<(), Halted> {
-        let Some(outstanding) = self.outstanding.take() else {
-            return self.raft.alive();
-        };
-        for ack in &outstanding.acks {
-            self.raft.persisted(ack)?;
-        }
-        // Behind the leader's own acknowledgements, so that these still find
-        // their entries in the unstable log.
-        if let Some(mark) = outstanding.stable {
-            self.raft.persisted(&SelfAck::Stable(mark))?;
-        }
-        match outstanding.applied {
-            Some(mark) => self.raft.applied(mark),
+        // Read in place: moving it out costs more.
+        let result = match &self.outstanding {
+            Some(outstanding) => outstanding.tell(&mut self.raft),
             None => self.raft.alive(),
-        }
+        };
+        self.outstanding = None;
+        result
     }
 
     /// A write is durable, and so is every write before it.
@@ -178,17 +193,17 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// [`StepError::PeerNotFound`] if this server is no longer a member, so that
     /// its vote or acknowledgement does not count; or this node has stopped.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a receipt is used up when it is handed back"
-    )]
     pub fn persisted(&mut self, receipt: AppendReceipt) -> Result<(), StepError> {
-        let counts = matches!(receipt.0, SelfAck::Append { .. } | SelfAck::Vote { .. });
-        let id = self.id();
-        if counts && !self.raft.common.membership.contains(id) {
-            return Err(StepError::PeerNotFound(id));
+        match receipt.0 {
+            SelfAck::Answer(answer) => {
+                let id = self.id();
+                if !self.raft.common.membership.contains(id) {
+                    return Err(StepError::PeerNotFound(id));
+                }
+                Ok(self.raft.answered(answer)?)
+            }
+            SelfAck::Stable(mark) => Ok(self.raft.stable(&mark)?),
         }
-        Ok(self.raft.persisted(&receipt.0)?)
     }
 
     /// Entries are applied, and so are all before them.

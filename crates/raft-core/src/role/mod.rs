@@ -18,7 +18,7 @@ pub(crate) mod leader;
 
 use alloc::boxed::Box;
 
-use crate::types::{NodeId, RoleKind, Round};
+use crate::types::{NodeId, RoleKind, Round, SoftState};
 
 pub(crate) use candidate::Candidate;
 pub(crate) use follower::Follower;
@@ -40,6 +40,25 @@ impl Role {
                 Round::Vote => RoleKind::Candidate,
             },
             Self::Leader(_) => RoleKind::Leader,
+        }
+    }
+
+    /// Leader and role of this server `id`: asked for before every Ready.
+    #[inline]
+    pub(crate) fn soft_state(&self, id: NodeId) -> SoftState {
+        match self {
+            Self::Follower(follower) => SoftState {
+                leader: follower.leader(),
+                role: RoleKind::Follower,
+            },
+            Self::Leader(_) => SoftState {
+                leader: Some(id),
+                role: RoleKind::Leader,
+            },
+            Self::Candidate(_) => SoftState {
+                leader: None,
+                role: self.kind(),
+            },
         }
     }
 

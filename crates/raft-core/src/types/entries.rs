@@ -21,15 +21,18 @@ struct Batch {
     /// A batch of one, which is what a lonely client makes, is one allocation.
     entries: SmallVec<[Entry; 1]>,
     first: LogIndex,
+    /// The term of all of them, unless they differ. Nearly every question about
+    /// an entry is which term it is of.
+    term: Option<Term>,
     /// Sizes are needed at every hop, and computed once.
     sizes: Sizes,
 }
 
 /// How long entries are, in bytes.
 #[derive(Clone, Copy, Default)]
-struct Sizes {
-    payload_bytes: u64,
-    encoded_bytes: u64,
+pub(crate) struct Sizes {
+    pub(crate) payload_bytes: u64,
+    pub(crate) encoded_bytes: u64,
 }
 
 impl Sizes {
@@ -60,12 +63,15 @@ pub(crate) struct Run {
 impl Run {
     /// All of a batch; `None` if it is empty.
     fn whole(entries: SmallVec<[Entry; 1]>) -> Option<Self> {
-        let first = entries.first()?.index();
+        let oldest = entries.first()?;
+        let (first, term) = (oldest.index(), oldest.term());
+        let is_of_one_term = entries.iter().all(|entry| entry.term() == term);
         let len = entries.len();
         let sizes = Sizes::of(&entries);
         let batch = Arc::new(Batch {
             entries,
             first,
+            term: is_of_one_term.then_some(term),
             sizes,
         });
         Some(Self { batch, first, len })
@@ -105,6 +111,19 @@ impl Run {
     /// The index after the last entry.
     pub(crate) fn next_index(&self) -> LogIndex {
         self.first.plus(u64::try_from(self.len).unwrap_or(u64::MAX))
+    }
+
+    /// The term of all entries, unless they differ.
+    pub(crate) fn single_term(&self) -> Option<Term> {
+        self.batch.term
+    }
+
+    /// The term of the entry at `index`.
+    pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
+        match self.batch.term {
+            Some(term) => (index >= self.first && index < self.next_index()).then_some(term),
+            None => self.entry(index).map(Entry::term),
+        }
     }
 
     pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
@@ -216,14 +235,13 @@ impl Entries {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.runs()
-            .iter()
-            .fold(0_usize, |sum, run| sum.saturating_add(run.len()))
+        usize::try_from(self.count()).unwrap_or(usize::MAX)
     }
 
     /// How many entries there are, as a distance between indexes.
     pub fn count(&self) -> u64 {
-        u64::try_from(self.len()).unwrap_or(u64::MAX)
+        self.range()
+            .map_or(0, |(first, next)| next.distance_from(first))
     }
 
     /// Whether there are none.
@@ -263,7 +281,17 @@ impl Entries {
 
     /// The term of the entry at `index`.
     pub fn term(&self, index: LogIndex) -> Option<Term> {
-        self.entry(index).map(Entry::term)
+        self.runs().iter().find_map(|run| run.term(index))
+    }
+
+    /// The index of the first entry.
+    pub(crate) fn first_index(&self) -> Option<LogIndex> {
+        self.range().map(|(first, _)| first)
+    }
+
+    /// The index of the last entry.
+    pub(crate) fn last_index(&self) -> Option<LogIndex> {
+        self.range().map(|(_, next)| next.prev())
     }
 
     /// The entries from `low` up to, but not including, `high`.
@@ -278,10 +306,11 @@ impl Entries {
         part
     }
 
-    fn sizes(&self) -> Sizes {
-        match self.runs() {
-            [only] => only.sizes(),
-            runs => runs
+    pub(crate) fn sizes(&self) -> Sizes {
+        match &self.runs {
+            Runs::None => Sizes::default(),
+            Runs::One(run) => run.sizes(),
+            Runs::Many(runs) => runs
                 .iter()
                 .fold(Sizes::default(), |sum, run| sum.plus(run.sizes())),
         }
@@ -322,10 +351,13 @@ impl Entries {
 
     /// The index of the first entry, and the one after the last.
     pub(crate) fn range(&self) -> Option<(LogIndex, LogIndex)> {
-        match self.runs() {
-            [] => None,
-            [first, .., last] => Some((first.first_index(), last.next_index())),
-            [only] => Some((only.first_index(), only.next_index())),
+        match &self.runs {
+            Runs::None => None,
+            Runs::One(run) => Some((run.first_index(), run.next_index())),
+            Runs::Many(runs) => {
+                let (first, last) = (runs.first()?, runs.last()?);
+                Some((first.first_index(), last.next_index()))
+            }
         }
     }
 

@@ -157,11 +157,14 @@ impl Leader {
     /// Answers the last message of a transfer if `from` is the transferee and
     /// has caught up.
     fn on_transferee_progress<S: Storage>(&mut self, common: &mut Common<S>, from: NodeId) {
+        if self.transferee() != Some(from) {
+            return;
+        }
         let caught_up = self
             .followers
             .progress(from)
             .is_some_and(|progress| progress.matched() == common.log.last_index());
-        if self.transferee() == Some(from) && caught_up {
+        if caught_up {
             common.send(from, Body::TimeoutNow);
         }
     }
