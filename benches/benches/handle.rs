@@ -29,16 +29,16 @@ fn bench_clients(c: &mut Criterion, name: &str, start: impl Fn(&Runtime, u64) ->
         for clients in CLIENTS {
             group.bench_function(format!("{members} nodes, {clients} clients"), |b| {
                 b.iter_custom(|commands| {
-                    // At least one round of all clients, or few would run.
-                    let commands_run = commands.max(4 * clients);
+                    // Some rounds of all clients, or few would run at a time.
+                    let commands_each = commands.div_ceil(clients).max(4);
                     let leader = rafts[0].clone();
                     let load = async move {
                         let begin = Instant::now();
-                        run_clients(&leader, clients, commands_run).await;
+                        run_clients(&leader, clients, commands_each).await;
                         begin.elapsed()
                     };
                     let elapsed = runtime.block_on(runtime.spawn(load)).expect("it runs");
-                    elapsed.mul_f64(ratio(commands, commands_run))
+                    elapsed.mul_f64(ratio(commands, clients * commands_each))
                 });
             });
         }

@@ -78,16 +78,17 @@ pub fn handle_allocations(allocator: &StatsAlloc<System>, clients: u64) -> Alloc
         .enable_all()
         .build()
         .expect("a runtime");
+    let commands_each = ENTRIES / clients;
     let change = runtime.block_on(async {
         let rafts = start_in_memory(MEMBERS).await;
-        run_clients(&rafts[0], clients, ENTRIES).await;
+        run_clients(&rafts[0], clients, commands_each).await;
         let region = Region::new(allocator);
-        run_clients(&rafts[0], clients, ENTRIES).await;
+        run_clients(&rafts[0], clients, commands_each).await;
         region.change()
     });
     Allocations::of(
         change.allocations as u64,
         change.reallocations as u64,
-        ENTRIES,
+        clients * commands_each,
     )
 }

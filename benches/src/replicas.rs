@@ -65,22 +65,38 @@ pub async fn start_with<L: LogStore>(members: u64, log: impl Fn(NodeId) -> L) ->
     rafts
 }
 
-/// Has `clients` tasks propose `commands` commands in all, rounded up to the
-/// same number for each.
+/// Has `clients` tasks propose `commands_each` commands each, one at a time.
 ///
 /// # Panics
 /// If a command is not committed.
-pub async fn run_clients(leader: &Raft, clients: u64, commands: u64) {
-    let tasks: Vec<_> = (0..clients)
-        .map(|_| {
-            let leader = leader.clone();
-            tokio::spawn(async move {
-                for _ in 0..commands.div_ceil(clients) {
-                    leader.propose(COMMAND).await.expect("it is committed");
-                }
-            })
-        })
-        .collect();
+pub async fn run_clients(leader: &Raft, clients: u64, commands_each: u64) {
+    let client = |leader: Raft| async move {
+        for _ in 0..commands_each {
+            leader.propose(COMMAND).await.expect("it is committed");
+        }
+    };
+    run_tasks(clients, || client(leader.clone())).await;
+}
+
+/// Has `clients` tasks ask `queries_each` questions each, one at a time; each
+/// answer is linearizable.
+///
+/// # Panics
+/// If there is no answer.
+pub async fn run_readers(leader: &Raft, clients: u64, queries_each: u64) {
+    let reader = |leader: Raft| async move {
+        for _ in 0..queries_each {
+            leader.query(Bytes::new()).await.expect("it is answered");
+        }
+    };
+    run_tasks(clients, || reader(leader.clone())).await;
+}
+
+async fn run_tasks<F>(count: u64, task: impl Fn() -> F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let tasks: Vec<_> = (0..count).map(|_| tokio::spawn(task())).collect();
     for task in tasks {
         task.await.expect("a client gets its answers");
     }

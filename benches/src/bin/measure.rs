@@ -9,14 +9,19 @@
 use std::alloc::System;
 use std::time::Instant;
 
-use clap::{Parser, Subcommand};
-use raft_benches::{Trio, core_allocations, handle_allocations, run_clients, start_in_memory};
+use clap::{Parser, Subcommand, value_parser};
+use raft_benches::{
+    Growth, Trio, core_allocations, handle_allocations, run_clients, start_in_memory,
+};
 use raft_core::{ConfState, Config, MemoryStorage, NodeId, RawNode};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// How often a time is taken.
+const ROUNDS: usize = 7;
 
 #[derive(Parser)]
 #[command(about)]
@@ -29,25 +34,26 @@ struct Arguments {
 enum Figure {
     /// Allocations per entry and node in steady state.
     Allocations,
-    /// Nanoseconds per entry with more and more entries in the log.
+    /// Nanoseconds for the same calls with more and more entries in the log.
     Growth,
     /// Ten thousand idle groups in one thread: time per tick, bytes per group.
     IdleGroups,
     /// Commits batches on three synchronous nodes, for a profiler.
     Core {
-        #[arg(long, default_value_t = 256)]
-        batch: usize,
-        #[arg(long, default_value_t = 16)]
-        payload_bytes: usize,
+        #[arg(long, default_value_t = 256, value_parser = value_parser!(u16).range(1..))]
+        batch: u16,
+        #[arg(long, default_value_t = 16, value_parser = value_parser!(u16).range(1..))]
+        payload_bytes: u16,
         #[arg(long, default_value_t = 400)]
-        batches: usize,
+        batches: u64,
     },
     /// Proposes commands through handles on one thread, for a profiler.
     Handle {
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 3, value_parser = value_parser!(u64).range(1..=7))]
         members: u64,
-        #[arg(long, default_value_t = 64)]
+        #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(1..))]
         clients: u64,
+        /// Of all clients together, rounded up to the same number for each.
         #[arg(long, default_value_t = 20_000)]
         commands: u64,
     },
@@ -65,7 +71,7 @@ fn main() {
         } => {
             let mut trio = Trio::default();
             for _ in 0..batches {
-                trio.commit(batch, payload_bytes);
+                trio.commit(batch.into(), payload_bytes.into());
             }
             println!("applied: {:?}", trio.applied());
         }
@@ -75,7 +81,7 @@ fn main() {
             commands,
         } => one_thread().block_on(async {
             let rafts = start_in_memory(members).await;
-            run_clients(&rafts[0], clients, commands).await;
+            run_clients(&rafts[0], clients, commands.div_ceil(clients)).await;
             println!("last index: {}", rafts[0].status().last_index);
         }),
     }
@@ -118,27 +124,36 @@ fn allocations() {
     }
 }
 
+/// A figure that was taken several times.
+fn median_and_range(mut samples: Vec<f64>) -> String {
+    samples.sort_by(f64::total_cmp);
+    let (least, most) = (samples[0], samples[samples.len() - 1]);
+    let median = samples[samples.len() / 2];
+    format!("{median:.0} ({least:.0}-{most:.0})")
+}
+
 fn growth() {
-    println!("ns per entry for all three nodes, by the entries in the log");
-    for batch in [1_usize, 256] {
-        let mut trio = Trio::elected(u64::MAX);
-        let mut length = 0_usize;
-        for log_entries in [1_usize, 100, 10_000, 100_000, 1_000_000] {
-            while length < log_entries {
-                let missing = (log_entries - length).min(batch);
-                trio.commit(missing, 16);
-                length += missing;
-            }
-            let batches = 20_000 / batch;
-            let begin = Instant::now();
-            for _ in 0..batches {
-                trio.commit(batch, 16);
-            }
-            let elapsed = begin.elapsed();
-            length += batches * batch;
-            let each = elapsed / u32::try_from(batches * batch).expect("few entries");
-            println!("batches of {batch}, from {log_entries} entries on: {each:?}");
+    const LOG_ENTRIES: [usize; 5] = [1, 100, 10_000, 100_000, 1_000_000];
+    let mut rows: Vec<Vec<Growth>> = vec![Vec::new(); LOG_ENTRIES.len()];
+    for round in 1..=ROUNDS {
+        eprintln!("round {round} of {ROUNDS}");
+        for (row, log_entries) in rows.iter_mut().zip(LOG_ENTRIES) {
+            row.push(Growth::measure(log_entries));
         }
+    }
+    println!("In nanoseconds, median (minimum-maximum) of {ROUNDS} rounds. A commit is for");
+    println!("each entry and all three nodes, the other calls are a leader's.\n");
+    println!(
+        "| entries in the log | commit 1 | commit 256 | has_ready | tick and heartbeats | step |"
+    );
+    println!("|--:|--:|--:|--:|--:|--:|");
+    for (row, log_entries) in rows.iter().zip(LOG_ENTRIES) {
+        print!("| {log_entries} |");
+        for column in 0..5 {
+            let samples = row.iter().map(|growth| growth.columns()[column]);
+            print!(" {} |", median_and_range(samples.collect()));
+        }
+        println!();
     }
 }
 
@@ -160,17 +175,26 @@ fn idle_groups() {
         .collect();
     let change = region.change();
     let held = change.bytes_allocated - change.bytes_deallocated;
-    let ticks = 200_u32;
-    let begin = Instant::now();
+    let ticks = 100_u32;
     let mut ready = 0_u64;
-    for _ in 0..ticks {
-        for group in &mut groups {
-            group.tick().expect("the node lives");
-            ready += u64::from(group.has_ready());
+    let mut us_per_thousand = Vec::new();
+    for _ in 0..ROUNDS {
+        let begin = Instant::now();
+        for _ in 0..ticks {
+            for group in &mut groups {
+                group.tick().expect("the node lives");
+                ready += u64::from(group.has_ready());
+            }
         }
+        let thousands = f64::from(ticks) * to_float(GROUPS / 1000);
+        us_per_thousand.push(begin.elapsed().as_secs_f64() * 1e6 / thousands);
     }
-    let per_thousand = begin.elapsed() / ticks / u32::try_from(GROUPS / 1000).expect("few");
     assert_eq!(ready, 0, "an idle group has nothing to do");
-    println!("{GROUPS} idle groups: {per_thousand:?} per tick and look at 1,000 groups");
+    println!("{GROUPS} idle groups, of three voters each, in one thread");
+    println!(
+        "{} us for a tick of 1,000 groups and a look at each: median (minimum-maximum) of \
+         {ROUNDS} rounds",
+        median_and_range(us_per_thousand)
+    );
     println!("{:.0} bytes per group", ratio(held, GROUPS));
 }
