@@ -5,7 +5,6 @@
 //!
 //! - Owns: the nodes, the messages between them, how many commands each applied.
 
-use std::collections::VecDeque;
 use std::mem;
 
 use bytes::Bytes;
@@ -28,7 +27,7 @@ const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 pub struct Trio {
     nodes: Vec<RawNode<MemoryStorage>>,
     applied: [u64; 3],
-    messages: VecDeque<Message>,
+    messages: Vec<Message>,
     ready: Ready,
     template: Vec<u8>,
     log_entries_max: u64,
@@ -65,7 +64,7 @@ impl Trio {
         let mut trio = Self {
             nodes,
             applied: [0; 3],
-            messages: VecDeque::new(),
+            messages: Vec::new(),
             ready: Ready::default(),
             template: vec![7; PAYLOAD_BYTES_MAX],
             log_entries_max,
@@ -118,11 +117,13 @@ impl Trio {
                     moved = true;
                 }
             }
-            while let Some(message) = self.messages.pop_front() {
+            for message in &mut self.messages {
                 let to = usize::try_from(message.to.get()).expect("a place") - 1;
-                self.nodes[to].step(message).expect("the message is taken");
+                let node = &mut self.nodes[to];
+                node.step_in_place(message).expect("the message is taken");
                 moved = true;
             }
+            self.messages.clear();
             if !moved {
                 return;
             }
@@ -133,7 +134,11 @@ impl Trio {
         let node = &mut self.nodes[place];
         let ready = &mut self.ready;
         node.ready_into(ready).expect("nothing is outstanding");
-        self.messages.extend(ready.messages.drain(..));
+        if self.messages.is_empty() {
+            mem::swap(&mut self.messages, &mut ready.messages);
+        } else {
+            self.messages.append(&mut ready.messages);
+        }
         if let Some(append) = &mut ready.append {
             let storage = node.storage_mut();
             let entries = mem::take(&mut append.entries);
@@ -143,12 +148,12 @@ impl Trio {
             }
             for outcome in append.responses.drain(..) {
                 match outcome {
-                    AppendOutcome::Send(message) => self.messages.push_back(message),
+                    AppendOutcome::Send(message) => self.messages.push(message),
                     AppendOutcome::Receipt(receipt) => node.persisted(receipt).expect("a member"),
                 }
             }
         }
-        if let Some(apply) = ready.apply.take() {
+        if let Some(apply) = &ready.apply {
             for entry in apply.entries.slices().flatten() {
                 if entry.entry_type() == EntryType::Normal && !entry.data().is_empty() {
                     self.applied[place] += 1;

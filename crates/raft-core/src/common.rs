@@ -14,7 +14,9 @@ use crate::membership::Membership;
 use crate::outbox::Outbox;
 use crate::ready::{OwnAnswer, ReadState};
 use crate::timer::Timer;
-use crate::types::{Body, HardState, LogIndex, Message, NodeId, Round, Term};
+use crate::types::{
+    AppendResponse, Body, Entries, EntryId, HardState, LogIndex, Message, NodeId, Round, Term,
+};
 
 /// A read that waits for the leader's first commit.
 #[derive(Clone, Debug)]
@@ -74,6 +76,40 @@ impl<S> Common<S> {
     #[inline(always)]
     pub(crate) fn send(&mut self, to: NodeId, body: Body) {
         self.send_as(self.id(), to, body);
+    }
+
+    /// Sends entries that follow `prev`.
+    #[inline]
+    pub(crate) fn send_append(
+        &mut self,
+        to: NodeId,
+        prev: EntryId,
+        entries: Entries,
+        commit: LogIndex,
+    ) {
+        let (from, term) = (self.id(), self.term);
+        self.outbox.send_append(|| Message {
+            to,
+            from,
+            term,
+            body: Body::Append {
+                prev,
+                entries,
+                commit,
+            },
+        });
+    }
+
+    /// Acknowledges what a leader sent, once it is durable.
+    #[inline]
+    pub(crate) fn send_acceptance(&mut self, to: NodeId, matched: LogIndex) {
+        let (from, term) = (self.id(), self.term);
+        self.outbox.send_acceptance(|| Message {
+            to,
+            from,
+            term,
+            body: Body::AppendResponse(AppendResponse::Accepted { matched }),
+        });
     }
 
     /// Passes on what `from` said, in this server's term.

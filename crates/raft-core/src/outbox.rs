@@ -75,6 +75,18 @@ impl Outbox {
         }
     }
 
+    /// Sends an append at once.
+    #[inline]
+    pub(crate) fn send_append(&mut self, make: impl FnOnce() -> Message) {
+        push_built(&mut self.now, make);
+    }
+
+    /// Lets an acknowledgement wait for the disk.
+    #[inline]
+    pub(crate) fn send_acceptance(&mut self, make: impl FnOnce() -> Message) {
+        push_built(&mut self.after_append, || AppendOutcome::Send(make()));
+    }
+
     /// Lets something that this server answers itself wait for the disk.
     pub(crate) fn answer_self(&mut self, answer: OwnAnswer) {
         match self.storage_writes {
@@ -120,4 +132,22 @@ impl Outbox {
         read_states.clear();
         mem::swap(read_states, &mut self.read_states);
     }
+}
+
+/// Puts an item into a list, built where it will lie. An item that exists while
+/// the list grows has to be dropped if that fails, so the compiler keeps it
+/// elsewhere and moves it in.
+#[inline]
+fn push_built<T>(list: &mut Vec<T>, make: impl FnOnce() -> T) {
+    if list.len() < list.capacity() {
+        list.push(make());
+    } else {
+        push_and_grow(list, make());
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn push_and_grow<T>(list: &mut Vec<T>, item: T) {
+    list.push(item);
 }

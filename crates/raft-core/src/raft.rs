@@ -14,6 +14,7 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem;
 
 use bytes::Bytes;
 
@@ -137,15 +138,17 @@ impl<S: Storage> Raft<S> {
 
     // ── input ────────────────────────────────────────────────────────────────
 
-    pub(crate) fn step(&mut self, message: Message) -> Result<(), StepError> {
+    /// The message is read in place, and what is kept of it taken out: moving it
+    /// costs more.
+    pub(crate) fn step(&mut self, message: &mut Message) -> Result<(), StepError> {
         self.alive()?;
         let from = message.from;
         if message.body.is_response() && !self.common.membership.contains(from) {
             return Err(StepError::PeerNotFound(from));
         }
-        gate::validate(&self.common, &self.role, &message)
+        gate::validate(&self.common, &self.role, message)
             .map_err(|why| StepError::Misbehaved { from, why })?;
-        match gate::judge(&self.common, &self.role, &message) {
+        match gate::judge(&self.common, &self.role, message) {
             Verdict::Pass => {}
             Verdict::Follow { term, leader } => self.become_follower(term, leader),
             Verdict::Drop => return Ok(()),
@@ -154,7 +157,8 @@ impl<S: Storage> Raft<S> {
                 return Ok(());
             }
         }
-        if let Body::Propose { proposals } = message.body {
+        if let Body::Propose { proposals } = &mut message.body {
+            let proposals = mem::take(proposals);
             match &self.role {
                 Role::Follower(follower) => {
                     let body = Body::Propose { proposals };
@@ -171,7 +175,7 @@ impl<S: Storage> Raft<S> {
         Ok(())
     }
 
-    fn dispatch(&mut self, message: Message) -> Result<(), StorageError> {
+    fn dispatch(&mut self, message: &mut Message) -> Result<(), StorageError> {
         let common = &mut self.common;
         if let Body::RequestVote { round, last, .. } = message.body {
             let leader = self.role.leader(common.id());
@@ -179,7 +183,7 @@ impl<S: Storage> Raft<S> {
         }
         let next = match &mut self.role {
             Role::Follower(follower) => follower.on_message(common, message)?,
-            Role::Candidate(candidate) => candidate.on_message(common, &message),
+            Role::Candidate(candidate) => candidate.on_message(common, message),
             Role::Leader(leader) => leader.on_message(common, message)?,
         };
         self.transition(next)

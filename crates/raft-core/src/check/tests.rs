@@ -53,13 +53,13 @@ fn follower() -> Raft<MemoryStorage> {
 }
 
 fn hear(raft: &mut Raft<MemoryStorage>, from: u64, body: Body) {
-    let message = Message {
+    let mut message = Message {
         to: id(1),
         from: id(from),
         term: raft.common.term,
         body,
     };
-    raft.step(message).unwrap();
+    raft.step(&mut message).unwrap();
 }
 
 /// The same one leading in term 3, with a follower that has everything and to

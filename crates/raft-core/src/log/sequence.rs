@@ -125,6 +125,14 @@ impl EntrySequence {
         self.runs.back().filter(|run| run.first_index() <= low)
     }
 
+    /// The newest run, if all of it and nothing else of the sequence is in
+    /// `[low, high)`. That is what is asked for as long as everybody keeps up.
+    fn whole_newest(&self, low: LogIndex, high: LogIndex) -> Option<&Run> {
+        self.runs
+            .back()
+            .filter(|run| run.first_index() == low && run.next_index() <= high)
+    }
+
     /// The entry at `index`.
     pub fn entry(&self, index: LogIndex) -> Option<&Entry> {
         if let Some(newest) = self.newest_from(index) {
@@ -145,10 +153,8 @@ impl EntrySequence {
     /// that are here.
     #[inline]
     pub fn between(&self, low: LogIndex, high: LogIndex) -> Entries {
-        match self.newest_from(low) {
-            Some(newest) => newest
-                .between(low, high)
-                .map_or_else(Entries::new, Entries::from_run),
+        match self.whole_newest(low, high) {
+            Some(newest) => Entries::from_run(newest.clone()),
             None => self.between_of_many(low, high),
         }
     }
@@ -172,13 +178,12 @@ impl EntrySequence {
     /// more entries than it returns, and one.
     #[inline]
     pub fn limited_between(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {
-        if let Some(newest) = self.newest_from(low)
-            && let Some(part) = newest.between(low, high)
-            && part.encoded_bytes() <= bytes_max
-        {
-            return Entries::from_run(part);
+        match self.whole_newest(low, high) {
+            Some(newest) if newest.encoded_bytes() <= bytes_max => {
+                Entries::from_run(newest.clone())
+            }
+            _ => self.limited_between_of_many(low, high, bytes_max),
         }
-        self.limited_between_of_many(low, high, bytes_max)
     }
 
     fn limited_between_of_many(&self, low: LogIndex, high: LogIndex, bytes_max: u64) -> Entries {

@@ -116,6 +116,7 @@ impl Unstable {
     }
 
     /// The entries that wait to be handed out.
+    #[inline]
     pub(crate) fn next_entries(&self) -> Entries {
         self.entries
             .between(self.in_progress, self.entries.next_index())

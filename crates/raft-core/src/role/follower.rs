@@ -9,6 +9,8 @@
 //! - Source: Raft §5.2, §5.3, §7; etcd `stepFollower`, `handleAppendEntries`,
 //!   `handleHeartbeat`, `handleSnapshot`, `restore`.
 
+use core::mem;
+
 use crate::common::Common;
 use crate::config::ReadOnly;
 use crate::error::ProposeError;
@@ -34,24 +36,25 @@ impl Follower {
     pub(crate) fn on_message<S: Storage>(
         &mut self,
         common: &mut Common<S>,
-        message: Message,
+        message: &mut Message,
     ) -> Result<Next, StorageError> {
-        let Message { from, body, .. } = message;
-        if body.is_from_leader() {
+        let from = message.from;
+        if message.body.is_from_leader() {
             common.timer.restart();
             self.leader = Some(from);
         }
-        match body {
+        match &mut message.body {
             Body::Append {
                 prev,
                 entries,
                 commit,
-            } => on_append(common, from, prev, entries, commit)?,
+            } => on_append(common, from, *prev, mem::take(entries), *commit)?,
             Body::Heartbeat { commit, context } => {
-                common.log.commit_to(commit);
+                common.log.commit_to(*commit);
+                let context = mem::take(context);
                 common.send(from, Body::HeartbeatResponse { context });
             }
-            Body::Snapshot(snapshot) => on_snapshot(common, from, *snapshot)?,
+            Body::Snapshot(snapshot) => on_snapshot(common, from, mem::take(snapshot))?,
             Body::TransferLeader => {
                 // Only the leader can hand over; `from` is who is to lead.
                 if let Some(leader) = self.leader_for_peers(common) {
@@ -64,10 +67,13 @@ impl Follower {
             }
             Body::ReadIndex { context } => {
                 if let Some(leader) = self.leader_for_peers(common) {
+                    let context = mem::take(context);
                     common.send_as(from, leader, Body::ReadIndex { context });
                 }
             }
-            Body::ReadIndexResponse { index, context } => common.read_done(index, context),
+            Body::ReadIndexResponse { index, context } => {
+                common.read_done(*index, mem::take(context));
+            }
             Body::ForgetLeader => self.forget_leader(common),
             Body::Propose { .. }
             | Body::AppendResponse(_)
@@ -141,25 +147,24 @@ fn on_append<S: Storage>(
     let committed = common.log.committed();
     if prev.index < committed {
         // What is committed matches any leader's log.
-        let matched = committed;
-        common.send(
-            from,
-            Body::AppendResponse(AppendResponse::Accepted { matched }),
-        );
+        common.send_acceptance(from, committed);
         return Ok(());
     }
-    let response = if let Some(matched) = common.log.append_after(prev, entries, commit)? {
-        AppendResponse::Accepted { matched }
-    } else {
-        // Where the logs may agree: at or before the missing entry, and not at
-        // an entry of a later term than the leader has there.
-        let last = prev.index.min(common.log.last_index());
-        AppendResponse::Rejected {
+    if let Some(matched) = common.log.append_after(prev, entries, commit)? {
+        common.send_acceptance(from, matched);
+        return Ok(());
+    }
+    // Where the logs may agree: at or before the missing entry, and not at an
+    // entry of a later term than the leader has there.
+    let last = prev.index.min(common.log.last_index());
+    let hint = common.log.conflict_guess(last, prev.term)?;
+    common.send(
+        from,
+        Body::AppendResponse(AppendResponse::Rejected {
             at: prev.index,
-            hint: common.log.conflict_guess(last, prev.term)?,
-        }
-    };
-    common.send(from, Body::AppendResponse(response));
+            hint,
+        }),
+    );
     Ok(())
 }
 
@@ -173,10 +178,7 @@ fn on_snapshot<S: Storage>(
     } else {
         common.log.committed()
     };
-    common.send(
-        from,
-        Body::AppendResponse(AppendResponse::Accepted { matched }),
-    );
+    common.send_acceptance(from, matched);
     Ok(())
 }
 

@@ -18,6 +18,8 @@ mod reconfig;
 mod send;
 mod transfer;
 
+use core::mem;
+
 use crate::common::Common;
 use crate::progress::{Followers, ProgressState};
 use crate::role::Next;
@@ -87,21 +89,23 @@ impl Leader {
     pub(crate) fn on_message<S: Storage>(
         &mut self,
         common: &mut Common<S>,
-        message: Message,
+        message: &mut Message,
     ) -> Result<Next, StorageError> {
-        let Message { from, body, .. } = message;
-        match body {
+        let from = message.from;
+        match &mut message.body {
             Body::AppendResponse(AppendResponse::Accepted { matched }) => {
-                self.on_accepted(common, from, matched)?;
+                self.on_accepted(common, from, *matched)?;
             }
             Body::AppendResponse(AppendResponse::Rejected { at, hint }) => {
-                self.on_rejected(common, from, at, hint)?;
+                self.on_rejected(common, from, *at, *hint)?;
             }
             Body::HeartbeatResponse { context } => {
-                self.on_heartbeat_response(common, from, &context)?;
+                self.on_heartbeat_response(common, from, context)?;
             }
             Body::TransferLeader => self.on_transfer(common, from)?,
-            Body::ReadIndex { context } => self.on_read_index(common, Some(from), context)?,
+            Body::ReadIndex { context } => {
+                self.on_read_index(common, Some(from), mem::take(context))?;
+            }
             // Another leader of this term cannot be, and nobody else may tell a
             // leader anything.
             Body::Propose { .. }

@@ -127,14 +127,8 @@ fn send_append<S: Storage>(
     let commit = common.log.committed();
     progress.sent_entries(entries.count(), entries.payload_bytes());
     progress.sent_commit(commit);
-    common.send(
-        to,
-        Body::Append {
-            prev: EntryId::new(prev_term, prev_index),
-            entries,
-            commit,
-        },
-    );
+    let prev = EntryId::new(prev_term, prev_index);
+    common.send_append(to, prev, entries, commit);
     Ok(true)
 }
 
