@@ -311,17 +311,23 @@ async fn a_wiped_node_takes_no_part_under_its_old_id_and_a_new_one_does() {
 /// What docs/OPERATIONS.md says under "Replacing a node".
 #[tokio::test]
 async fn a_node_whose_snapshot_is_damaged_is_replaced_and_nothing_is_lost() {
-    let cluster = Cluster::of(4, 50);
+    const SNAPSHOT_ENTRIES: u64 = 50;
+    let cluster = Cluster::of(4, SNAPSHOT_ENTRIES);
     let mut replicas = cluster.start_three().await;
     // Enough for a second snapshot, however late the first one was.
     for number in 0..200 {
         write_down(&replicas, number).await;
     }
     let damaged = replicas.remove(2);
-    // So far that the log no longer reaches back to an older one.
-    let compacted = damaged
-        .raft()
-        .wait_for(|status| status.first_index.get() > 60);
+    // So far that the log no longer reaches back to an older one; and until none is
+    // being stored, which the log would not refer to.
+    let read = timeout(PATIENCE, damaged.raft().read()).await;
+    let last = read.expect("in time").unwrap();
+    let compacted = damaged.raft().wait_for(|status| {
+        status.applied >= last
+            && status.first_index.get() > 60
+            && status.applied.get() < status.snapshot_index.get() + SNAPSHOT_ENTRIES
+    });
     timeout(PATIENCE, compacted).await.expect("cut").unwrap();
     timeout(PATIENCE, damaged.raft().shutdown())
         .await
