@@ -171,6 +171,7 @@ impl Storage for MemoryStorage {
         })
     }
 
+    #[inline]
     fn entries(
         &self,
         low: LogIndex,

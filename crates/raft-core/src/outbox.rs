@@ -123,8 +123,10 @@ impl Outbox {
         mem::swap(outcomes, &mut self.after_append);
     }
 
-    pub(crate) fn take_own(&mut self) -> OwnAnswers {
-        mem::take(&mut self.own)
+    /// Puts what this server answers itself into `answers`.
+    pub(crate) fn take_own(&mut self, answers: &mut OwnAnswers) {
+        answers.clear();
+        mem::swap(answers, &mut self.own);
     }
 
     /// Puts the reads that are done into `read_states`, and keeps its room.

@@ -270,15 +270,19 @@ impl<S: Storage> RaftLog<S> {
     }
 
     /// The committed entries to hand out next, within the budget.
+    #[inline]
     pub(crate) fn next_committed(&self) -> Result<Entries, StorageError> {
         if !self.has_next_committed() {
             return Ok(Entries::new());
         }
-        self.slice(
-            self.applying.applying().next(),
-            self.appliable_index().next(),
-            self.applying.bytes_left(),
-        )
+        let low = self.applying.applying().next();
+        let high = self.appliable_index().next();
+        let bytes_max = self.applying.bytes_left();
+        // Mostly they are stable by then.
+        if high <= self.unstable.offset() {
+            return self.storage.entries(low, high, bytes_max);
+        }
+        self.slice(low, high, bytes_max)
     }
 
     /// Committed entries up to `index`, of `bytes` of encoding, have been handed

@@ -26,8 +26,9 @@ use crate::ready::{
 };
 use crate::storage::Storage;
 
-/// What [`RawNode::advance`] hands back.
-#[derive(Debug)]
+/// What [`RawNode::advance`] hands back. It is filled in and read where it lies,
+/// for every Ready: moving it costs more.
+#[derive(Debug, Default)]
 pub(super) struct Outstanding {
     answers: OwnAnswers,
     stable: Option<StableMark>,
@@ -35,6 +36,12 @@ pub(super) struct Outstanding {
 }
 
 impl Outstanding {
+    fn clear(&mut self) {
+        self.answers.clear();
+        self.stable = None;
+        self.applied = None;
+    }
+
     fn tell<S: Storage>(&self, raft: &mut Raft<S>) -> Result<(), Halted> {
         for answer in &self.answers {
             raft.answered(*answer)?;
@@ -66,7 +73,7 @@ impl<S: Storage> RawNode<S> {
 
     /// Whether a Ready is being carried out, in synchronous use.
     pub fn is_ready_outstanding(&self) -> bool {
-        self.outstanding.is_some()
+        self.is_ready_outstanding
     }
 
     /// Everything there is to do.
@@ -88,7 +95,7 @@ impl<S: Storage> RawNode<S> {
     /// as it was then.
     pub fn ready_into(&mut self, ready: &mut Ready) -> Result<(), ReadyError> {
         self.raft.alive()?;
-        if self.outstanding.is_some() {
+        if self.is_ready_outstanding {
             return Err(ReadyError::Outstanding);
         }
         let committed = self.raft.common.log.next_committed();
@@ -117,7 +124,11 @@ impl<S: Storage> RawNode<S> {
             let append = ready.append.get_or_insert_default();
             append.hard_state = is_news.then_some(hard_state);
             append.entries = unstable.next_entries();
-            append.snapshot = snapshot.cloned();
+            // A snapshot is large: nothing of its size is moved for none.
+            match snapshot {
+                None => append.snapshot = None,
+                Some(snapshot) => append.snapshot = Some(snapshot.clone()),
+            }
             common.outbox.take_after_append(&mut append.responses);
             // Behind the leader's own acknowledgements: see `advance`.
             if asynchronous && let Some(mark) = stable.take() {
@@ -144,11 +155,11 @@ impl<S: Storage> RawNode<S> {
         });
         common.log.accept_unstable();
         if !asynchronous {
-            self.outstanding = Some(Outstanding {
-                answers: common.outbox.take_own(),
-                stable,
-                applied,
-            });
+            let outstanding = &mut self.outstanding;
+            common.outbox.take_own(&mut outstanding.answers);
+            outstanding.stable = stable;
+            outstanding.applied = applied;
+            self.is_ready_outstanding = true;
         }
         Ok(())
     }
@@ -179,12 +190,12 @@ impl<S: Storage> RawNode<S> {
     /// # Errors
     /// This node has stopped.
     pub fn advance(&mut self) -> Result<(), Halted> {
-        // Read in place: moving it out costs more.
-        let result = match &self.outstanding {
-            Some(outstanding) => outstanding.tell(&mut self.raft),
-            None => self.raft.alive(),
-        };
-        self.outstanding = None;
+        if !self.is_ready_outstanding {
+            return self.raft.alive();
+        }
+        let result = self.outstanding.tell(&mut self.raft);
+        self.outstanding.clear();
+        self.is_ready_outstanding = false;
         result
     }
 

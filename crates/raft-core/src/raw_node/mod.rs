@@ -71,8 +71,10 @@ pub struct RawNode<S> {
     raft: Raft<S>,
     reported_soft_state: SoftState,
     reported_hard_state: HardState,
-    /// What the Ready that is being carried out will tell this node.
-    outstanding: Option<Outstanding>,
+    /// Whether a Ready is being carried out, in synchronous use.
+    is_ready_outstanding: bool,
+    /// What it will tell this node; nothing if there is none.
+    outstanding: Outstanding,
 }
 
 impl<S: Storage> RawNode<S> {
@@ -86,7 +88,8 @@ impl<S: Storage> RawNode<S> {
             reported_soft_state: raft.soft_state(),
             reported_hard_state: raft.common.hard_state(),
             raft,
-            outstanding: None,
+            is_ready_outstanding: false,
+            outstanding: Outstanding::default(),
         })
     }
 
