@@ -22,6 +22,7 @@ fn commit(c: &mut Criterion) {
 
 fn single_steps(c: &mut Criterion) {
     let mut group = c.benchmark_group("core, one node");
+    group.throughput(Throughput::Elements(1));
     group.bench_function("an answer to a heartbeat", |b| {
         let mut trio = Trio::default();
         let leader = trio.leader();
@@ -37,6 +38,13 @@ fn single_steps(c: &mut Criterion) {
         let leader = trio.leader();
         b.iter(|| black_box(&*leader).has_ready());
     });
+    group.finish();
+}
+
+/// A leader's tick, the heartbeats that it sends, and their answers.
+fn tick(c: &mut Criterion) {
+    let mut group = c.benchmark_group("core, three nodes");
+    group.throughput(Throughput::Elements(1));
     group.bench_function("tick and its heartbeats", |b| {
         let mut trio = Trio::default();
         b.iter(|| {
@@ -64,6 +72,6 @@ criterion_group! {
         .sample_size(20)
         .warm_up_time(Duration::from_millis(300))
         .measurement_time(Duration::from_secs(1));
-    targets = commit, single_steps
+    targets = commit, tick, single_steps
 }
 criterion_main!(benches);

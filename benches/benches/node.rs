@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use raft_core::{ConfState, Config, MemoryStorage, NodeId};
 use raft_tokio::{Node, Readys, SharedStorage};
 use tokio::runtime::Builder;
@@ -35,7 +35,9 @@ fn propose(c: &mut Criterion) {
         .enable_all()
         .build()
         .expect("a runtime");
-    c.bench_function("node, one voter: propose to apply", |b| {
+    let mut group = c.benchmark_group("node, one voter");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("propose to apply", |b| {
         b.iter_custom(|commands| {
             let load = async move {
                 let id = NodeId::new(1).expect("a node id");
@@ -59,6 +61,7 @@ fn propose(c: &mut Criterion) {
             runtime.block_on(runtime.spawn(load)).expect("it runs")
         });
     });
+    group.finish();
 }
 
 criterion_group! {

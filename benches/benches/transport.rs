@@ -12,12 +12,13 @@ use raft_tokio::snapshot::{MemorySnapshots, SnapshotExchange};
 use raft_tokio::transport::{Inbound, Inbox, Packet};
 use raft_tokio::{TcpTransport, TcpTransportConfig, Transport};
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 const CLUSTER: u128 = 1;
 const PACKETS_WAITING_MAX: usize = 4096;
 /// Packets handed over in one turn, as a replica does under load.
 const PACKETS_PER_FLUSH: u64 = 16;
+const PACKETS_UNDER_WAY_MAX: usize = 512;
 const PAYLOAD: Bytes = Bytes::from_static(&[7; 256]);
 
 struct End {
@@ -104,20 +105,31 @@ fn loopback(c: &mut Criterion) {
             let load = async move {
                 let (mut one, mut two) = connected().await;
                 let (from, to) = (one.id, two.id);
+                let room = Arc::new(Semaphore::new(PACKETS_UNDER_WAY_MAX));
                 let begin = Instant::now();
+                let receiver = tokio::spawn({
+                    let room = room.clone();
+                    async move {
+                        for _ in 0..packets {
+                            two.packet().await;
+                            room.add_permits(1);
+                        }
+                    }
+                });
                 let mut sent = 0;
                 while sent < packets {
                     let now = PACKETS_PER_FLUSH.min(packets - sent);
+                    // What is under way fits all queues, so none is dropped.
+                    let count = u32::try_from(now).expect("few");
+                    let permits = room.acquire_many(count).await.expect("it stays open");
+                    permits.forget();
                     for _ in 0..now {
                         one.send(to, append(from, to));
                     }
                     one.transport.flush();
                     sent += now;
-                    // One turn on its way, so that none is dropped.
-                    for _ in 0..now {
-                        two.packet().await;
-                    }
                 }
+                receiver.await.expect("every packet comes");
                 begin.elapsed()
             };
             runtime.block_on(runtime.spawn(load)).expect("it runs")

@@ -3,46 +3,17 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use raft_core::{AppendResponse, Body, Entries, Entry, EntryId, LogIndex, Message, NodeId, Term};
-use raft_wire::frame::{FrameLimits, Packet, encode_packet, try_decode_frame};
-
-fn message(body: Body) -> Packet {
-    Packet::Raft {
-        group: 1,
-        message: Message {
-            to: NodeId::new(2).expect("a node id"),
-            from: NodeId::new(1).expect("a node id"),
-            term: Term::new(3),
-            body,
-        },
-    }
-}
-
-fn append(count: u64, payload_bytes: usize) -> Packet {
-    let payload = Bytes::from(vec![7; payload_bytes]);
-    let entries = (100_000..100_000 + count)
-        .map(|index| Entry::normal(Term::new(3), LogIndex::new(index), payload.clone()))
-        .collect();
-    message(Body::Append {
-        prev: EntryId::new(Term::new(3), LogIndex::new(99_999)),
-        entries: Entries::from_batch(entries).expect("consecutive"),
-        commit: LogIndex::new(99_000),
-    })
-}
+use bytes::BytesMut;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use raft_benches::{acknowledgement_packet, append_packet};
+use raft_wire::frame::{FrameLimits, encode_packet, try_decode_frame};
 
 fn frames(c: &mut Criterion) {
-    let accepted = AppendResponse::Accepted {
-        matched: LogIndex::new(100_000),
-    };
     let packets = [
-        (
-            "an acknowledgement",
-            message(Body::AppendResponse(accepted)),
-        ),
-        ("an append of 1 x 16 B", append(1, 16)),
-        ("an append of 256 x 256 B", append(256, 256)),
+        ("an acknowledgement", acknowledgement_packet()),
+        ("an append of 1 x 16 B", append_packet(1, 16)),
+        ("an append of 256 x 16 B", append_packet(256, 16)),
+        ("an append of 256 x 1 KiB", append_packet(256, 1024)),
     ];
     for (name, packet) in packets {
         let mut encoded = BytesMut::new();
@@ -54,14 +25,21 @@ fn frames(c: &mut Criterion) {
             b.iter(|| {
                 out.clear();
                 encode_packet(black_box(&packet), &mut out).expect("it fits a frame");
+                black_box(&out);
             });
         });
-        group.bench_function("decode, a copy of the bytes included", |b| {
+        // What was received is made before, and dropped after the clock has stopped.
+        group.bench_function("decode", |b| {
             let limits = FrameLimits::default();
-            b.iter(|| {
-                let mut received = BytesMut::from(&encoded[..]);
-                try_decode_frame(black_box(&mut received), &limits).expect("a frame")
-            });
+            b.iter_batched(
+                || BytesMut::from(&encoded[..]),
+                |mut received| {
+                    let frame = try_decode_frame(&mut received, &limits).expect("a frame");
+                    assert!(frame.is_some(), "the frame is whole");
+                    (frame, received)
+                },
+                BatchSize::SmallInput,
+            );
         });
         group.finish();
     }

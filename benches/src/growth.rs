@@ -33,6 +33,9 @@ pub struct Growth {
 
 impl Growth {
     /// Fills logs with `log_entries` entries and measures.
+    ///
+    /// # Panics
+    /// If the core breaks its own contract.
     pub fn measure(log_entries: usize) -> Self {
         let mut together = filled(log_entries, BATCH);
         let commit_together =

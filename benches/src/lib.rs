@@ -11,6 +11,6 @@ mod trio;
 // The public interface is:
 pub use allocations::{Allocations, core_allocations, handle_allocations};
 pub use growth::Growth;
-pub use operations::{OPERATIONS, Operation};
+pub use operations::{OPERATIONS, Operation, acknowledgement_packet, append_packet};
 pub use replicas::{Counter, run_clients, run_readers, start_in_memory, start_with};
 pub use trio::{TRIO_APPEND_BYTES_MAX, TRIO_INFLIGHT_MESSAGES_MAX, TRIO_LOG_ENTRIES_KEPT, Trio};

@@ -19,6 +19,8 @@ mod service;
 mod wal;
 mod wire;
 
+pub use wire::{acknowledgement_packet, append_packet};
+
 /// Something whose instructions are counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Operation {
@@ -116,22 +118,22 @@ pub const OPERATIONS: [Operation; 26] = [
     )
     .within("core: an answer to a heartbeat"),
     Operation::new("wire: encode an append of 1 x 16 B", 5_000, |times| {
-        wire::encode(times, &wire::append(1, 16));
+        wire::encode(times, &append_packet(1, 16));
     }),
     Operation::new("wire: encode an append of 256 x 16 B", 200, |times| {
-        wire::encode(times, &wire::append(256, 16));
+        wire::encode(times, &append_packet(256, 16));
     }),
     Operation::new("wire: encode an acknowledgement", 5_000, |times| {
-        wire::encode(times, &wire::acknowledgement());
+        wire::encode(times, &acknowledgement_packet());
     }),
     Operation::new("wire: decode an append of 1 x 16 B", 5_000, |times| {
-        wire::decode(times, &wire::append(1, 16));
+        wire::decode(times, &append_packet(1, 16));
     }),
     Operation::new("wire: decode an append of 256 x 16 B", 200, |times| {
-        wire::decode(times, &wire::append(256, 16));
+        wire::decode(times, &append_packet(256, 16));
     }),
     Operation::new("wire: decode an acknowledgement", 5_000, |times| {
-        wire::decode(times, &wire::acknowledgement());
+        wire::decode(times, &acknowledgement_packet());
     }),
     Operation::new("wal: write and sync 1 x 256 B", 200, |times| {
         wal::write(times, 1);

@@ -12,7 +12,7 @@ const KEYS: usize = 100;
 
 pub(super) fn parse_set(times: u32) {
     let mut input = BytesMut::new();
-    resp::put_request(&mut input, [&b"SET"[..], b"key:1234", &VALUE].into_iter());
+    resp::put_request(&mut input, [&b"SET"[..], b"key:1234", &VALUE]);
     let mut parser = RequestParser::new(RequestLimits::default());
     for _ in 0..times {
         let request = parser.parse(black_box(&input));

@@ -19,7 +19,10 @@ fn packet(body: Body) -> Packet {
 }
 
 /// An append as a leader sends it to a follower that has everything before.
-pub(super) fn append(count: u64, payload_bytes: usize) -> Packet {
+///
+/// # Panics
+/// If there are more entries than an append can have.
+pub fn append_packet(count: u64, payload_bytes: usize) -> Packet {
     let payload = Bytes::from(vec![7; payload_bytes]);
     let entries = (100_000..100_000 + count)
         .map(|index| Entry::normal(Term::new(3), LogIndex::new(index), payload.clone()))
@@ -32,7 +35,7 @@ pub(super) fn append(count: u64, payload_bytes: usize) -> Packet {
 }
 
 /// What a follower answers to an append.
-pub(super) fn acknowledgement() -> Packet {
+pub fn acknowledgement_packet() -> Packet {
     packet(Body::AppendResponse(AppendResponse::Accepted {
         matched: LogIndex::new(100_000),
     }))
