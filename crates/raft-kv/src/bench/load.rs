@@ -9,7 +9,6 @@
 use std::cell::{Cell, RefCell};
 use std::io::Write;
 use std::rc::Rc;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::{JoinSet, LocalSet};
@@ -17,12 +16,9 @@ use tokio::time::{Instant, sleep};
 
 use super::measured::Measured;
 use super::report::PhaseReport;
-use super::{BenchError, BenchOptions, Length, Workload};
+use super::{BenchError, BenchOptions, Length, REDRAW_EVERY, Workload};
 use crate::client::{Client, ClientError};
 use crate::units::whole_ms;
-
-/// How often the progress bar moves.
-const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// How many requests a client that fills the keys sends at once.
 const FILL_PIPELINE: u64 = 64;

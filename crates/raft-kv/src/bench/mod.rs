@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressFinish};
 use tempfile::TempDir;
 
 use crate::client::{Client, ClientError};
@@ -35,6 +36,9 @@ pub use report::{BenchReport, DiskReport, HistogramRow, PercentileRow, PhaseRepo
 
 /// How many connections give every key a value before anything is measured.
 const FILLERS: usize = 16;
+
+/// How often whatever shows progress moves.
+const REDRAW_EVERY: Duration = Duration::from_millis(250);
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -177,6 +181,7 @@ pub async fn run(options: BenchOptions) -> Result<BenchReport, BenchError> {
             let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
             let folder = make_folder(&parent)?;
             let disk = measure_disk(&folder, &options).await?;
+            let waiting = waiting("starting three nodes");
             let mut cluster = LocalCluster::start(ClusterPlan {
                 program: program.clone(),
                 nodes: *nodes,
@@ -185,6 +190,7 @@ pub async fn run(options: BenchOptions) -> Result<BenchReport, BenchError> {
             })
             .await?;
             let leadership = cluster.wait_until_ready().await?;
+            drop(waiting);
             let leader = usize::try_from(leadership.leader - 1).unwrap_or(0);
             let (addresses, entrance) = match entrance {
                 Entrance::Leader => (
@@ -200,6 +206,15 @@ pub async fn run(options: BenchOptions) -> Result<BenchReport, BenchError> {
     }
 }
 
+/// Says what is done, in a terminal, until it is dropped.
+fn waiting(what: &'static str) -> ProgressBar {
+    let waiting = ProgressBar::new_spinner()
+        .with_message(what)
+        .with_finish(ProgressFinish::AndClear);
+    waiting.enable_steady_tick(REDRAW_EVERY);
+    waiting
+}
+
 fn make_folder(parent: &Path) -> Result<TempDir, BenchError> {
     let made = TempDir::with_prefix_in("raft-kv-bench-", parent);
     made.map_err(|error| BenchError::Folder {
@@ -209,6 +224,7 @@ fn make_folder(parent: &Path) -> Result<TempDir, BenchError> {
 }
 
 async fn measure_disk(folder: &TempDir, options: &BenchOptions) -> Result<DiskReport, BenchError> {
+    let _waiting = waiting("measuring the disk");
     let path = folder.path().join("disk");
     let bytes = options.value_bytes;
     let probed = tokio::task::spawn_blocking(move || disk::probe(&path, bytes)).await;
@@ -224,7 +240,9 @@ async fn measure(
     addresses: &[SocketAddr],
 ) -> Result<Vec<PhaseReport>, BenchError> {
     let mut phases = Vec::new();
+    let waiting = waiting("giving every key a value");
     load::fill(connect(addresses, FILLERS).await?, options).await;
+    drop(waiting);
     for &clients in &options.clients {
         for &workload in &options.workloads {
             let connections = connect(addresses, clients).await?;

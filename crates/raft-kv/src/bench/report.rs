@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::measured::Measured;
-use super::{BenchOptions, Workload};
+use super::{BenchOptions, Target, Workload};
 use crate::units::us_in_ms;
 
 /// How wide the longest bar of a histogram is, in characters.
@@ -25,6 +25,8 @@ const PERCENTILES: [f64; 13] = [
 pub struct BenchReport {
     /// Whom the clients asked.
     pub entrance: String,
+    /// How many nodes were started for it; nothing if the servers ran already.
+    pub nodes_started: Option<usize>,
     /// How large a value was.
     pub value_bytes: usize,
     /// How many different keys there were.
@@ -165,6 +167,10 @@ impl BenchReport {
     ) -> Self {
         Self {
             entrance: entrance.to_owned(),
+            nodes_started: match options.target {
+                Target::Running(_) => None,
+                Target::Started { nodes, .. } => Some(nodes),
+            },
             value_bytes: options.value_bytes,
             keys: options.keys,
             pipeline: options.pipeline,
