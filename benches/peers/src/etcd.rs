@@ -16,7 +16,7 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// Builds the program; why not, if it cannot be built.
+    /// Builds the program; if it cannot be built, a sentence that says why.
     pub fn build() -> Result<Self, String> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("etcd");
         let program = std::env::temp_dir().join(format!("etcd-peer-{}", std::process::id()));
@@ -29,32 +29,38 @@ impl Etcd {
         match built {
             Ok(output) if output.status.success() => Ok(Self { program }),
             Ok(output) => Err(format!(
-                "its Go program does not build: {}",
+                "etcd's raft is left out, since its program in benches/peers/etcd does not \
+                 build: {}",
                 String::from_utf8_lossy(&output.stderr).trim()
             )),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err("Go not installed".to_owned())
-            }
-            Err(error) => Err(format!("Go cannot be run: {error}")),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(
+                "etcd's raft is left out, since Go is not installed; with `go` in the PATH it \
+                 is measured as well."
+                    .to_owned(),
+            ),
+            Err(error) => Err(format!(
+                "etcd's raft is left out, since Go cannot be run: {error}"
+            )),
         }
     }
 
-    fn ask(&self, arguments: &[String]) -> f64 {
+    fn ask(&self, arguments: &[String]) -> Result<f64, String> {
         let output = Command::new(&self.program)
             .args(arguments)
             .output()
-            .expect("the program that was just built runs");
+            .map_err(|error| format!("etcd's program cannot be run: {error}"))?;
         let said = String::from_utf8_lossy(&output.stdout);
-        said.trim().parse().unwrap_or_else(|_| {
-            panic!(
-                "etcd's program failed: {said}{}",
-                String::from_utf8_lossy(&output.stderr)
+        said.trim().parse().map_err(|_| {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            format!(
+                "etcd's program, asked for {}, gave no figure: {said}{complaint}",
+                arguments.join(" ")
             )
         })
     }
 
     /// Nanoseconds per entry.
-    pub fn core(&self, load: Load, time: Duration) -> f64 {
+    pub fn core(&self, load: Load, time: Duration) -> Result<f64, String> {
         self.ask(&[
             "core".to_owned(),
             load.batch.to_string(),
@@ -64,7 +70,7 @@ impl Etcd {
     }
 
     /// Commands per second.
-    pub fn node(&self, clients: usize, time: Duration) -> f64 {
+    pub fn node(&self, clients: usize, time: Duration) -> Result<f64, String> {
         self.ask(&[
             "node".to_owned(),
             clients.to_string(),

@@ -13,19 +13,24 @@ mod handle_floor;
 mod handle_load;
 mod handle_openraft;
 mod handle_ours;
+mod rounds;
 mod table;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, value_parser};
+use serde_json::json;
 
 use crate::core_load::LOADS;
 use crate::core_ours::Ours;
 use crate::core_raft_rs::{InOneMessage, OneByOne, RaftRs};
 use crate::etcd::Etcd;
 use crate::handle_load::{CLIENTS, Layout};
+use crate::rounds::Contender;
 use crate::table::{Measure, Table};
 
 const NOTES: &str = "\
@@ -42,6 +47,9 @@ What favours whom:
 - Handle load: openraft runs in the manner of its own minimal benchmark, with its configuration and
   its log in a BTreeMap; its commands are typed, and nothing is cloned but a static `Bytes`. Ours
   allocates nothing for a reply either. Nothing is encoded by anybody.
+- openraft takes a snapshot, of a state without data, every 5,000 entries and keeps 1,000, as in its
+  own benchmark; ours takes one of a counter every 100,000, as is its default. etcd's and raft-rs'
+  logs are compacted to 10,000 entries, as ours is in the core load.
 - openraft calls its peers directly, ours moves packets through queues; etcd's nodes use channels,
   as its `Node` is meant to be used, and goroutines on as many threads as there are cores.
 - The floor replicates nothing and commits nothing.
@@ -52,27 +60,27 @@ What favours whom:
 #[derive(Parser)]
 #[command(about)]
 struct Arguments {
-    /// Fewer rounds, shorter samples: about a minute.
+    /// Fewer rounds, shorter samples: about two minutes.
     #[arg(long)]
     quick: bool,
-    /// Writes every sample to this file.
+    /// Writes the tables with every sample to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Measures only this load.
     #[arg(long, value_enum)]
     only: Option<Part>,
     /// Of the handle load, only rows with so many clients.
-    #[arg(long, value_name = "N", value_delimiter = ',')]
-    clients: Vec<usize>,
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = value_parser!(u16).range(1..))]
+    clients: Vec<u16>,
     /// Of the handle load, only clusters of so many nodes.
-    #[arg(long, value_name = "N")]
-    members: Option<u64>,
+    #[arg(long, value_enum, value_name = "N")]
+    members: Option<Members>,
     /// Of the handle load, only this layout of threads.
     #[arg(long, value_enum)]
     layout: Option<Layout>,
     /// Of the handle load, only this contender: for a profiler.
     #[arg(long, value_enum)]
-    of: Option<Contender>,
+    of: Option<Library>,
 }
 
 impl Arguments {
@@ -80,18 +88,43 @@ impl Arguments {
         if self.clients.is_empty() {
             CLIENTS.to_vec()
         } else {
-            self.clients.clone()
+            self.clients.iter().copied().map(usize::from).collect()
         }
     }
 
-    fn wants(&self, contender: Contender) -> bool {
-        self.of.is_none_or(|only| only == contender)
+    fn wants(&self, library: Library) -> bool {
+        self.of.is_none_or(|only| only == library)
+    }
+}
+
+/// How many nodes a cluster has.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Members {
+    #[value(name = "1")]
+    One,
+    #[value(name = "3")]
+    Three,
+}
+
+impl Members {
+    const fn count(self) -> u64 {
+        match self {
+            Self::One => 1,
+            Self::Three => 3,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::One => "one node",
+            Self::Three => "three nodes",
+        }
     }
 }
 
 /// Who answers the handle load.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Contender {
+enum Library {
     RaftTokio,
     Openraft,
     Etcd,
@@ -114,62 +147,86 @@ struct Effort {
     handle_time: Duration,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let effort = if arguments.quick {
-        Effort {
-            rounds: 3,
-            core_time: Duration::from_millis(150),
-            handle_time: Duration::from_millis(250),
-        }
-    } else {
-        Effort {
-            rounds: 7,
-            core_time: Duration::from_millis(400),
-            handle_time: Duration::from_millis(800),
-        }
-    };
-    let etcd = Etcd::build();
-    let etcd = match &etcd {
-        Ok(etcd) => Some(etcd),
-        Err(why) => {
-            println!("etcd: {why}\n");
-            None
-        }
-    };
-    let mut tables = Vec::new();
-    if arguments.only != Some(Part::Handle) {
-        tables.push(core(effort, etcd));
-    }
-    if arguments.only != Some(Part::Core) {
-        for (layout, members) in [
-            (Layout::Shared, 3),
-            (Layout::Shared, 1),
-            (Layout::Split, 3),
-            (Layout::Split, 1),
-        ] {
-            let is_wanted = arguments.layout.is_none_or(|only| only == layout)
-                && arguments.members.is_none_or(|only| only == members);
-            if is_wanted {
-                tables.push(handle(&arguments, effort, layout, members, etcd));
+impl Effort {
+    const fn of(arguments: &Arguments) -> Self {
+        if arguments.quick {
+            Self {
+                rounds: 3,
+                core_time: Duration::from_millis(150),
+                handle_time: Duration::from_millis(250),
+            }
+        } else {
+            Self {
+                rounds: 7,
+                core_time: Duration::from_millis(400),
+                handle_time: Duration::from_millis(800),
             }
         }
     }
-    println!("{NOTES}");
-    let Some(file) = arguments.json else {
-        return ExitCode::SUCCESS;
-    };
-    let json = serde_json::to_vec_pretty(&tables).expect("tables are JSON");
-    match std::fs::write(&file, json) {
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{} cannot be written: {error}", file.display());
+        Err(why) => {
+            eprintln!("{why}");
             ExitCode::FAILURE
         }
     }
 }
 
-fn core(effort: Effort, etcd: Option<&Etcd>) -> Table {
+fn run(arguments: &Arguments) -> Result<(), String> {
+    let unwritten = |error: std::io::Error| {
+        let file = arguments.json.clone().unwrap_or_default();
+        format!("{} cannot be written: {error}", file.display())
+    };
+    // Before anything is measured, so that no figures are lost.
+    let file = arguments.json.as_ref().map(File::create).transpose();
+    let file = file.map_err(unwritten)?;
+    let effort = Effort::of(arguments);
+    let machine = machine();
+    println!("{machine}\n");
+    let etcd = Etcd::build().inspect_err(|why| println!("{why}\n")).ok();
+
+    let mut tables = Vec::new();
+    if arguments.only != Some(Part::Handle) {
+        tables.push(core(effort, etcd.as_ref())?);
+    }
+    if arguments.only != Some(Part::Core) {
+        for (layout, members) in [
+            (Layout::Shared, Members::Three),
+            (Layout::Shared, Members::One),
+            (Layout::Split, Members::Three),
+            (Layout::Split, Members::One),
+        ] {
+            let is_wanted = arguments.layout.is_none_or(|only| only == layout)
+                && arguments.members.is_none_or(|only| only == members);
+            if is_wanted {
+                tables.push(handle(arguments, effort, layout, members, etcd.as_ref())?);
+            }
+        }
+    }
+    println!("{NOTES}");
+    if let Some(mut file) = file {
+        let tables: Vec<_> = tables.iter().map(Table::json).collect();
+        let report = json!({ "machine": machine, "quick": arguments.quick, "tables": tables });
+        writeln!(file, "{report:#}").map_err(unwritten)?;
+    }
+    Ok(())
+}
+
+/// What the figures were taken on, in a line.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("an unknown processor", |(_, model)| model);
+    format!("{cores} cores of {model}, {}", std::env::consts::OS)
+}
+
+fn core(effort: Effort, etcd: Option<&Etcd>) -> Result<Table, String> {
     let codec = if cfg!(feature = "prost-codec") {
         "prost codec"
     } else {
@@ -177,74 +234,98 @@ fn core(effort: Effort, etcd: Option<&Etcd>) -> Table {
     };
     let mut table = Table::new(
         &format!("Core: three nodes in one thread (raft-rs with its {codec})"),
+        effort.rounds,
         Measure::NanosPerEntry,
         &["raft-core", "raft-rs", "raft-rs, 1 msg", "etcd"],
-        LOADS.map(core_load::Load::name).to_vec(),
+        LOADS.map(|(load, _)| load.name()).to_vec(),
     );
-    let time = effort.core_time;
-    for round in 1..=effort.rounds {
-        eprintln!("core, round {round} of {}", effort.rounds);
-        for (row, load) in LOADS.into_iter().enumerate() {
-            table.push(row, 0, core_load::measure::<Ours>(load, time));
-            table.push(row, 1, core_load::measure::<RaftRs<OneByOne>>(load, time));
-            table.push(
-                row,
-                2,
-                core_load::measure::<RaftRs<InOneMessage>>(load, time),
-            );
-            if let Some(etcd) = etcd {
-                table.push(row, 3, etcd.core(load, time));
-            }
+    for (row, (_, aim)) in LOADS.into_iter().enumerate() {
+        if let Some(times) = aim {
+            table.aim(row, 1, times);
         }
     }
+    let time = effort.core_time;
+    let load = |row: usize| LOADS[row].0;
+    let mut contenders = vec![
+        Contender::new(0, |row| Ok(core_load::measure::<Ours>(load(row), time))),
+        Contender::new(1, |row| {
+            Ok(core_load::measure::<RaftRs<OneByOne>>(load(row), time))
+        }),
+        Contender::new(2, |row| {
+            Ok(core_load::measure::<RaftRs<InOneMessage>>(load(row), time))
+        }),
+    ];
+    if let Some(etcd) = etcd {
+        contenders.push(Contender::new(3, |row| etcd.core(load(row), time)));
+    }
+    rounds::measure(&mut table, &contenders)?;
     println!("{}", table.markdown());
-    table
+    Ok(table)
 }
 
 fn handle(
     arguments: &Arguments,
     effort: Effort,
     layout: Layout,
-    members: u64,
+    members: Members,
     etcd: Option<&Etcd>,
-) -> Table {
-    let nodes = if members == 1 {
-        "one node"
-    } else {
-        "three nodes"
-    };
-    // Goroutines know no layouts, so etcd stands in one table.
-    let etcd = etcd.filter(|_| layout == Layout::Shared && members == 3);
-    let rows = arguments.clients();
+) -> Result<Table, String> {
+    let clients = arguments.clients();
     let mut table = Table::new(
-        &format!("Handle: {nodes}, memory only, {}", layout.name()),
+        &format!("Handle: {}, memory only, {}", members.name(), layout.name()),
+        effort.rounds,
         Measure::CommandsPerSecond,
         &["raft-tokio", "openraft", "etcd Node", "floor"],
-        rows.iter()
-            .map(|clients| format!("{clients} clients"))
+        clients
+            .iter()
+            .map(|clients| match clients {
+                1 => "1 client".to_owned(),
+                several => format!("{several} clients"),
+            })
             .collect(),
     );
-    let time = effort.handle_time;
-    for round in 1..=effort.rounds {
-        eprintln!("{}, round {round} of {}", table.title, effort.rounds);
-        for (row, clients) in rows.iter().copied().enumerate() {
-            if arguments.wants(Contender::RaftTokio) {
-                table.push(row, 0, handle_ours::measure(layout, members, clients, time));
-            }
-            if arguments.wants(Contender::Openraft) {
-                let rate = handle_openraft::measure(layout, members, clients, time);
-                table.push(row, 1, rate);
-            }
-            if let Some(etcd) = etcd
-                && arguments.wants(Contender::Etcd)
-            {
-                table.push(row, 2, etcd.node(clients, time));
-            }
-            if arguments.wants(Contender::Floor) {
-                table.push(row, 3, handle_floor::measure(layout, clients, time));
-            }
+    for (row, clients) in clients.iter().copied().enumerate() {
+        if members == Members::Three {
+            table.aim(row, 1, if clients == 1 { 4.0 } else { 3.0 });
+        }
+        if clients == 1024 {
+            // Not more than so many times slower.
+            let times = match members {
+                Members::One => 0.5,
+                Members::Three => 0.25,
+            };
+            table.aim(row, 3, times);
         }
     }
+    let time = effort.handle_time;
+    let clients = clients.as_slice();
+    let mut contenders = Vec::new();
+    if arguments.wants(Library::RaftTokio) {
+        contenders.push(Contender::new(0, move |row| {
+            let count = members.count();
+            Ok(handle_ours::measure(layout, count, clients[row], time))
+        }));
+    }
+    if arguments.wants(Library::Openraft) {
+        contenders.push(Contender::new(1, move |row| {
+            let count = members.count();
+            Ok(handle_openraft::measure(layout, count, clients[row], time))
+        }));
+    }
+    // Goroutines know no layouts, so etcd stands in one table.
+    if let Some(etcd) = etcd
+        && layout == Layout::Shared
+        && members == Members::Three
+        && arguments.wants(Library::Etcd)
+    {
+        contenders.push(Contender::new(2, move |row| etcd.node(clients[row], time)));
+    }
+    if arguments.wants(Library::Floor) {
+        contenders.push(Contender::new(3, move |row| {
+            Ok(handle_floor::measure(layout, clients[row], time))
+        }));
+    }
+    rounds::measure(&mut table, &contenders)?;
     println!("{}", table.markdown());
-    table
+    Ok(table)
 }

@@ -1,9 +1,11 @@
 //! # Tables
 //!
-//! - Owns: the samples of one table, the first contender being ours.
+//! - Owns: the samples of one table, the first contender being ours, and what is
+//!   aimed at.
 //! - Emits: medians, minimum, maximum and ratios, for people and as JSON.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 /// Which direction is better, and the unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -14,19 +16,27 @@ pub enum Measure {
     CommandsPerSecond,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Table {
     pub title: String,
-    pub measure: Measure,
-    pub contenders: Vec<String>,
-    pub rows: Vec<Row>,
+    pub rounds: usize,
+    measure: Measure,
+    contenders: Vec<String>,
+    rows: Vec<Row>,
 }
 
-#[derive(Debug, Serialize)]
-pub struct Row {
-    pub name: String,
-    /// For each contender, its samples.
-    pub samples: Vec<Vec<f64>>,
+#[derive(Debug)]
+struct Row {
+    name: String,
+    /// For each contender, what it has.
+    cells: Vec<Cell>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Cell {
+    samples: Vec<f64>,
+    /// How many times better than this contender ours is to be.
+    aim: Option<f64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,16 +60,23 @@ fn summary(samples: &[f64]) -> Option<Summary> {
 }
 
 impl Table {
-    pub fn new(title: &str, measure: Measure, contenders: &[&str], rows: Vec<String>) -> Self {
+    pub fn new(
+        title: &str,
+        rounds: usize,
+        measure: Measure,
+        contenders: &[&str],
+        rows: Vec<String>,
+    ) -> Self {
         let rows = rows
             .into_iter()
             .map(|name| Row {
                 name,
-                samples: vec![Vec::new(); contenders.len()],
+                cells: vec![Cell::default(); contenders.len()],
             })
             .collect();
         Self {
             title: title.to_owned(),
+            rounds,
             measure,
             contenders: contenders.iter().map(|&name| name.to_owned()).collect(),
             rows,
@@ -67,7 +84,16 @@ impl Table {
     }
 
     pub fn push(&mut self, row: usize, contender: usize, sample: f64) {
-        self.rows[row].samples[contender].push(sample);
+        self.rows[row].cells[contender].samples.push(sample);
+    }
+
+    /// Ours is to be `times` times better than a contender.
+    pub fn aim(&mut self, row: usize, contender: usize, times: f64) {
+        self.rows[row].cells[contender].aim = Some(times);
+    }
+
+    pub fn row_count(&self) -> usize {
+        self.rows.len()
     }
 
     /// How many times better ours is; below one it is worse.
@@ -92,13 +118,19 @@ impl Table {
         }
     }
 
-    /// The table in Markdown: median (minimum-maximum), and how many times
-    /// better ours is than each.
+    /// How many times better ours is in this cell; nothing for what was not measured.
+    fn ratio(&self, row: &Row, cell: &Cell) -> Option<f64> {
+        let (ours, theirs) = (summary(&row.cells[0].samples)?, summary(&cell.samples)?);
+        Some(self.advantage(ours.median, theirs.median))
+    }
+
+    /// The table in Markdown: median (minimum-maximum), how many times better ours
+    /// is than each, and what is aimed at.
     pub fn markdown(&self) -> String {
         let mut text = format!("### {}\n\n", self.title);
         text += &format!("In {}: median (minimum-maximum) of ", self.unit());
-        text += &format!("{} rounds. ", self.rows[0].samples[0].len());
-        text += "`x` says how many times better ours is.\n\n|  |";
+        text += &format!("{} rounds. ", self.rounds);
+        text += "`x` says how many times better ours is, and what is aimed at.\n\n|  |";
         for (place, name) in self.contenders.iter().enumerate() {
             text += &format!(" {name} |");
             if place > 0 {
@@ -110,10 +142,8 @@ impl Table {
         text += "\n";
         for row in &self.rows {
             text += &format!("| {} |", row.name);
-            let ours = summary(&row.samples[0]);
-            for (place, samples) in row.samples.iter().enumerate() {
-                let theirs = summary(samples);
-                text += &theirs.map_or_else(
+            for (place, cell) in row.cells.iter().enumerate() {
+                text += &summary(&cell.samples).map_or_else(
                     || " - |".to_owned(),
                     |s| {
                         let [median, min, max] = [s.median, s.min, s.max].map(|v| self.figure(v));
@@ -121,16 +151,85 @@ impl Table {
                     },
                 );
                 if place > 0 {
-                    text += &match (ours, theirs) {
-                        (Some(ours), Some(theirs)) => {
-                            format!(" {:.2} |", self.advantage(ours.median, theirs.median))
-                        }
-                        _ => " - |".to_owned(),
+                    text += &match (self.ratio(row, cell), cell.aim) {
+                        (Some(ratio), Some(aim)) => format!(" {ratio:.2} (aim {aim}) |"),
+                        (Some(ratio), None) => format!(" {ratio:.2} |"),
+                        (None, _) => " - |".to_owned(),
                     };
                 }
             }
             text += "\n";
         }
         text
+    }
+
+    /// Everything, every sample included.
+    pub fn json(&self) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(|row| self.row_json(row)).collect();
+        json!({
+            "title": self.title,
+            "rounds": self.rounds,
+            "unit": self.measure,
+            "rows": rows,
+        })
+    }
+
+    fn row_json(&self, row: &Row) -> Value {
+        let contenders: Vec<Value> = self
+            .contenders
+            .iter()
+            .zip(&row.cells)
+            .map(|(name, cell)| {
+                let summary = summary(&cell.samples);
+                json!({
+                    "name": name,
+                    "samples": cell.samples,
+                    "median": summary.map(|s| s.median),
+                    "min": summary.map(|s| s.min),
+                    "max": summary.map(|s| s.max),
+                    "times_better_ours": self.ratio(row, cell),
+                    "aim": cell.aim,
+                })
+            })
+            .collect();
+        json!({ "row": row.name, "contenders": contenders })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(measure: Measure) -> Table {
+        let mut table = Table::new("T", 3, measure, &["ours", "theirs"], vec!["row".to_owned()]);
+        for (ours, theirs) in [(100.0, 400.0), (120.0, 300.0), (90.0, 200.0)] {
+            table.push(0, 0, ours);
+            table.push(0, 1, theirs);
+        }
+        table.aim(0, 1, 2.0);
+        table
+    }
+
+    #[test]
+    fn a_ratio_says_how_many_times_better_ours_is() {
+        let times = table(Measure::NanosPerEntry).markdown();
+        assert!(
+            times.contains("| row | 100 (90-120) | 300 (200-400) | 3.00 (aim 2) |"),
+            "{times}"
+        );
+        let rates = table(Measure::CommandsPerSecond).json();
+        let ratio = &rates["rows"][0]["contenders"][1]["times_better_ours"];
+        assert_eq!(ratio.as_f64(), Some(100.0 / 300.0), "{rates}");
+    }
+
+    #[test]
+    fn what_was_not_measured_is_left_empty() {
+        let rows = vec!["row".to_owned()];
+        let table = Table::new("T", 3, Measure::NanosPerEntry, &["ours", "theirs"], rows);
+        let text = table.markdown();
+        assert!(
+            text.contains("of 3 rounds") && text.contains("| row | - | - | - |"),
+            "{text}"
+        );
     }
 }
