@@ -13,7 +13,8 @@ use raft_tokio::{
     LogIndex, LogStore, MemoryLogStore, MemoryNetwork, NodeId, ProposeError, Raft, RaftConfig,
     ReplicaStatus, RoleKind, Unfit, WalLogStore, WalLogStoreOptions,
 };
-use support::gate::{Gate, Gated, OpenAtLast};
+use support::gate::{Gate, OpenAtLast};
+use support::gated::Gated;
 use support::memory::{Resident, resident_bytes};
 use support::node_id;
 use tokio::task::JoinSet;

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +13,14 @@ use raft_tokio::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+#[path = "support/gate.rs"]
+mod gate;
 #[cfg(target_os = "linux")]
 #[path = "support/memory.rs"]
 mod memory;
 mod on_disk;
 
+use gate::{Gate, OpenAtLast};
 #[cfg(target_os = "linux")]
 use memory::{Resident, resident_bytes};
 use on_disk::{CLUSTER, Servers, first_alone, node_id, snapshot_files};
@@ -26,28 +28,6 @@ use on_disk::{CLUSTER, Servers, first_alone, node_id, snapshot_files};
 /// Nothing here takes this long, unless it hangs.
 const PATIENCE: Duration = Duration::from_secs(180);
 const BLOCK_BYTES: usize = 64 << 10;
-
-/// Holds whoever comes, until it is opened.
-#[derive(Clone, Debug, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
-
-impl Gate {
-    fn open() -> Self {
-        let gate = Self::default();
-        gate.let_pass();
-        gate
-    }
-
-    fn let_pass(&self) {
-        *self.0.0.lock().unwrap() = true;
-        self.0.1.notify_all();
-    }
-
-    fn pass(&self) {
-        let (is_open, changed) = &*self.0;
-        drop(changed.wait_while(is_open.lock().unwrap(), |open| !*open));
-    }
-}
 
 /// A state of any size that takes no memory: so many blocks, whose content
 /// follows from their number. A command is the number of blocks to add.
@@ -60,7 +40,7 @@ impl Blocks {
     fn new() -> Self {
         Self {
             count: 0,
-            gate: Gate::open(),
+            gate: Gate::default(),
         }
     }
 }
@@ -220,6 +200,8 @@ async fn a_state_larger_than_memory_may_be_reaches_another_server() {
 async fn commands_are_applied_while_a_snapshot_is_built() {
     let pair = Pair::new();
     let gate = Gate::default();
+    let _open = OpenAtLast(gate.clone());
+    gate.shut();
     let machine = Blocks {
         count: 0,
         gate: gate.clone(),
@@ -237,7 +219,7 @@ async fn commands_are_applied_while_a_snapshot_is_built() {
         "it waits at the gate"
     );
 
-    gate.let_pass();
+    gate.open();
     let built = raft.wait_for(|status| status.snapshot_index >= covered);
     timeout(PATIENCE, built).await.expect("in time").unwrap();
     raft.shutdown().await;
@@ -409,6 +391,8 @@ async fn a_snapshot_whose_job_fails_leaves_nothing() {
 async fn a_replica_that_stops_while_it_builds_a_snapshot_starts_again() {
     let pair = Pair::new();
     let gate = Gate::default();
+    let _open = OpenAtLast(gate.clone());
+    gate.shut();
     let machine = Blocks {
         count: 0,
         gate: gate.clone(),
@@ -419,7 +403,7 @@ async fn a_replica_that_stops_while_it_builds_a_snapshot_starts_again() {
     raft.snapshot().await.unwrap();
     let stopping = raft.clone();
     let stopped = tokio::spawn(async move { stopping.shutdown().await });
-    gate.let_pass();
+    gate.open();
     assert_eq!(stopped.await.unwrap().reason, StopReason::Shutdown);
     drop(raft);
     let raft = pair.start(1, Blocks::new()).await;

@@ -6,7 +6,8 @@ mod support;
 use std::time::Duration;
 
 use raft_tokio::{LogIndex, MemoryLogStore, MemoryNetwork, ProposeError, Raft, RaftConfig};
-use support::gate::{Gate, Gated, OpenAtLast};
+use support::gate::{Gate, OpenAtLast};
+use support::gated::Gated;
 use support::{Cluster, node_id};
 
 const UNAPPLIED_MAX: u64 = 50;

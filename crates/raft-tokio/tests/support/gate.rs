@@ -1,11 +1,8 @@
-//! A state machine that stops whenever a test wants it to.
+//! What makes a state machine stop whenever a test wants it to.
 
 use std::sync::{Arc, Condvar, Mutex};
 
-use bytes::Bytes;
-use raft_tokio::{BoxError, LogIndex, SnapshotJob, SnapshotReader, StateMachine};
-
-/// Whether commands are let through.
+/// Whether whoever comes is let through.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Gate {
     is_shut: Arc<(Mutex<bool>, Condvar)>,
@@ -21,7 +18,8 @@ impl Gate {
         self.is_shut.1.notify_all();
     }
 
-    fn pass(&self) {
+    /// Blocks until it is open.
+    pub(crate) fn pass(&self) {
         let (is_shut, changed) = &*self.is_shut;
         let guard = is_shut.lock().unwrap();
         drop(changed.wait_while(guard, |is_shut| *is_shut).unwrap());
@@ -34,42 +32,5 @@ pub(crate) struct OpenAtLast(pub(crate) Gate);
 impl Drop for OpenAtLast {
     fn drop(&mut self) {
         self.0.open();
-    }
-}
-
-/// Counts commands, and blocks its thread at the gate.
-#[derive(Debug)]
-pub(crate) struct Gated {
-    gate: Gate,
-    count: u64,
-}
-
-impl Gated {
-    pub(crate) fn behind(gate: &Gate) -> Self {
-        Self {
-            gate: gate.clone(),
-            count: 0,
-        }
-    }
-}
-
-impl StateMachine for Gated {
-    fn apply(&mut self, _index: LogIndex, _command: &Bytes) -> Bytes {
-        self.gate.pass();
-        self.count += 1;
-        Bytes::copy_from_slice(&self.count.to_le_bytes())
-    }
-
-    fn query(&mut self, _query: &Bytes) -> Bytes {
-        Bytes::copy_from_slice(&self.count.to_le_bytes())
-    }
-
-    fn snapshot(&mut self) -> SnapshotJob {
-        SnapshotJob::bytes(self.count.to_le_bytes().to_vec())
-    }
-
-    fn restore(&mut self, snapshot: &mut SnapshotReader) -> Result<(), BoxError> {
-        self.count = u64::from_le_bytes(snapshot.read_whole()?.as_ref().try_into()?);
-        Ok(())
     }
 }

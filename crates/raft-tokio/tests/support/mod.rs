@@ -4,6 +4,7 @@
 
 pub(crate) mod dropped;
 pub(crate) mod gate;
+pub(crate) mod gated;
 pub(crate) mod memory;
 pub(crate) mod traces;
 
