@@ -185,8 +185,10 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let file = file.map_err(unwritten)?;
     let effort = Effort::of(arguments);
     let machine = machine();
-    println!("{machine}\n");
-    let etcd = Etcd::build().inspect_err(|why| println!("{why}\n")).ok();
+    say(&format!("{machine}\n"));
+    let etcd = Etcd::build()
+        .inspect_err(|why| say(&format!("{why}\n")))
+        .ok();
 
     let mut tables = Vec::new();
     if arguments.only != Some(Part::Handle) {
@@ -206,13 +208,19 @@ fn run(arguments: &Arguments) -> Result<(), String> {
             }
         }
     }
-    println!("{NOTES}");
+    say(NOTES);
     if let Some(mut file) = file {
         let tables: Vec<_> = tables.iter().map(Table::json).collect();
         let report = json!({ "machine": machine, "quick": arguments.quick, "tables": tables });
         writeln!(file, "{report:#}").map_err(unwritten)?;
     }
     Ok(())
+}
+
+/// Prints something. Whoever reads it may have seen enough before its end, and the
+/// file is to be written nevertheless.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// What the figures were taken on, in a line.
@@ -259,7 +267,7 @@ fn core(effort: Effort, etcd: Option<&Etcd>) -> Result<Table, String> {
         contenders.push(Contender::new(3, |row| etcd.core(load(row), time)));
     }
     rounds::measure(&mut table, &contenders)?;
-    println!("{}", table.markdown());
+    say(&table.markdown());
     Ok(table)
 }
 
@@ -326,6 +334,6 @@ fn handle(
         }));
     }
     rounds::measure(&mut table, &contenders)?;
-    println!("{}", table.markdown());
+    say(&table.markdown());
     Ok(table)
 }
