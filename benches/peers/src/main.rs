@@ -41,6 +41,8 @@ What favours whom:
 - `raft-rs` proposes one by one with `batch_append`, as its documentation shows; `raft-rs, 1 msg`
   puts a batch into one MsgPropose, as only its followers do. Ours has `propose_batch`. etcd's
   `Propose` is one by one. With a batch of 1 all do the same.
+- Ours steps messages where they lie in the driver's list (`step_in_place`), and the driver swaps
+  lists whole; raft-rs' `step` takes a message by value, and so it is taken out of its list.
 - Ours reads a shared batch where raft-rs' and etcd's MemoryStorage copy entries, under a lock that
   ours does not have: that is our design, and also a part of the difference that a service with a
   log of its own would not see in full.
