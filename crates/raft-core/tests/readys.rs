@@ -104,6 +104,28 @@ fn a_ready_filled_in_again_says_what_a_new_one_would() {
 }
 
 #[test]
+fn a_message_stepped_where_it_lies_does_what_a_moved_one_does_and_is_emptied() {
+    let (mut one, mut other) = (follower(), follower());
+    for mut message in [append(1, 0), heartbeat(), append(2, 1), append(9, 1)] {
+        one.step(message.clone()).unwrap();
+        other.step_in_place(&mut message).unwrap();
+        if let Body::Append { entries, .. } = &message.body {
+            assert!(entries.is_empty(), "what is kept is taken out");
+        }
+        let (moved, in_place) = (one.ready().unwrap(), other.ready().unwrap());
+        assert_same(&in_place, &moved);
+        carry_out(&mut one, &moved);
+        carry_out(&mut other, &in_place);
+    }
+    assert_eq!(other.last_index(), LogIndex::new(2));
+    // Refused, it has changed nothing.
+    let mut stray = append(3, 1);
+    stray.to = id(3);
+    other.step_in_place(&mut stray).unwrap_err();
+    assert!(!other.has_ready());
+}
+
+#[test]
 fn a_ready_is_left_as_it_is_while_another_is_outstanding() {
     let mut node = follower();
     node.step(append(1, 0)).unwrap();

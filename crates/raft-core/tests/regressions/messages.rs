@@ -221,6 +221,24 @@ fn entries_of_impossible_terms_are_refused() {
         let index = last.next();
         assert_eq!(why, Misbehaved::EntryTermOutOfOrder { index });
     }
+    // Of different terms in one batch, and in batches of one term each.
+    for (entry_terms, refused) in [([2, 1], 2), ([1, 2], 1), ([2, 3], 2)] {
+        let entry = |(at, entry_term)| Entry::normal(term(entry_term), at, Bytes::new());
+        let places = [last.next(), last.next().next()];
+        let batch: Vec<Entry> = places.into_iter().zip(entry_terms).map(entry).collect();
+        let mut batches = Entries::from(batch[0].clone());
+        batches.extend(Entries::from(batch[1].clone()));
+        for entries in [Entries::from_batch(batch).unwrap(), batches] {
+            let append = Body::Append {
+                prev: EntryId::new(term(2), last),
+                entries,
+                commit: last,
+            };
+            let why = misbehaved(&mut cluster, message(1, 2, 2, append));
+            let index = last.plus(refused);
+            assert_eq!(why, Misbehaved::EntryTermOutOfOrder { index });
+        }
+    }
     still_works(&mut cluster);
 }
 
