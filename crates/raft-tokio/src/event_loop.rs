@@ -29,7 +29,8 @@
 //! A wake of another thread costs more than everything that a turn does. So what
 //! the loop itself gives rise to goes through no channel that would wake it, and a
 //! turn takes what is there with a waker that does nothing. The task's own is
-//! registered only before it sleeps, and stays there if nothing else is to come.
+//! registered only before it sleeps, and stays there if nothing else is to come. What
+//! seldom comes is behind a doorbell, and polled only when that has rung.
 //!
 //! # Batches
 //! The first of many clients that wakes the loop would get an append of its own,
@@ -50,6 +51,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 
+use crate::doorbell::Doorbell;
 use crate::fairness::let_others_run;
 use crate::queue;
 
@@ -201,12 +203,38 @@ struct Taken<H: Host> {
     events: Vec<H::Event>,
 }
 
+/// What is polled only when it has something: with few clients, to poll in vain is a
+/// good part of a turn.
+struct Doorbells {
+    /// Of the stop, the ticks and `controlc`.
+    seldom: Doorbell,
+    events: Doorbell,
+}
+
 /// Which channels a turn polls. To poll an empty one takes the loop's waker out of
 /// it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Looks {
     Everywhere,
     WhereSomethingIs,
+}
+
+/// Waits for what seldom comes. Another one may be made as soon as this is dropped:
+/// each of the three keeps its waker.
+async fn seldom<H: Host>(
+    stopped: Pin<&mut impl Future<Output = ()>>,
+    ticks: &mut Ticks,
+    controlc: &mut mpsc::Receiver<H::Command>,
+) -> Turn<H> {
+    tokio::select! {
+        () = stopped => Turn::Stop,
+        () = ticks.next() => Turn::Tick,
+        command = controlc.recv() => match command {
+            Some(command) => Turn::Command(command),
+            // Every handle is gone.
+            None => Turn::Stop,
+        },
+    }
 }
 
 /// Once there is nothing else to do on this thread, if that is waited for; else
@@ -267,6 +295,10 @@ impl<H: Host> EventLoop<H> {
         };
         // Registered once, not in every turn.
         let mut stopped = pin!(self.stop.clone().cancelled_owned());
+        let mut doorbells = Doorbells {
+            seldom: Doorbell::new(),
+            events: Doorbell::new(),
+        };
         let mut turns = 0;
         loop {
             if self.host.settle(&mut self.node).is_err() {
@@ -277,11 +309,12 @@ impl<H: Host> EventLoop<H> {
             // What a turn gives rise to is often there at once: a write that is
             // done, an answer from a peer in the same process.
             turns += 1;
-            if turns < TURNS_WITHOUT_WAIT_MAX && self.take_what_waits(&mut taken) {
+            if turns < TURNS_WITHOUT_WAIT_MAX && self.take_what_waits(&mut taken, &doorbells) {
                 continue;
             }
             turns = 0;
-            match self.next_turn(stopped.as_mut(), &mut taken.proposals).await {
+            let turn = self.next_turn(stopped.as_mut(), &mut doorbells, &mut taken.proposals);
+            match turn.await {
                 Turn::Stop => break,
                 Turn::Tick => self.tick(),
                 Turn::Idle => self.host.on_idle(&mut self.node),
@@ -291,7 +324,7 @@ impl<H: Host> EventLoop<H> {
                     }
                     // With those that came meanwhile, and behind what else did:
                     // it may be the reason why none may pass.
-                    self.take_inputs(&mut taken);
+                    self.take_inputs(&mut taken, &doorbells);
                     self.take_proposals(&mut taken);
                 }
                 Turn::Input(input) => self.host.on_input(&mut self.node, input),
@@ -300,7 +333,7 @@ impl<H: Host> EventLoop<H> {
                 Turn::Ready(request) => self.hand_out_ready(request),
                 Turn::Advance(advanced) => self.advance(advanced),
             }
-            self.take_what_waits(&mut taken);
+            self.take_what_waits(&mut taken, &doorbells);
         }
         let mut proposals = taken.proposals;
         // Nobody waits for room any more, and whoever waited for a turn hears
@@ -320,6 +353,7 @@ impl<H: Host> EventLoop<H> {
     async fn next_turn(
         &mut self,
         stopped: Pin<&mut impl Future<Output = ()>>,
+        doorbells: &mut Doorbells,
         proposals: &mut Vec<H::Proposal>,
     ) -> Turn<H> {
         let outstanding = self.node.is_ready_outstanding();
@@ -340,17 +374,13 @@ impl<H: Host> EventLoop<H> {
         } else {
             Idleness::Ignored
         };
+        let seldom = seldom(stopped, &mut self.ticks, &mut self.controlc);
+        let event = receive_event(self.eventc.as_mut());
         // Unbiased: a flood on one channel must not starve another.
         tokio::select! {
-            () = stopped => Turn::Stop,
-            () = self.ticks.next() => Turn::Tick,
+            turn = doorbells.seldom.answer(seldom) => turn,
+            event = doorbells.events.answer(event) => Turn::Event(event),
             () = idleness(idle) => Turn::Idle,
-            command = self.controlc.recv() => match command {
-                Some(command) => Turn::Command(command),
-                // Every handle is gone.
-                None => Turn::Stop,
-            },
-            event = receive_event(self.eventc.as_mut()) => Turn::Event(event),
             Some(input) = self.recvc.recv() => Turn::Input(input),
             count = receive_many(propc, proposals) => {
                 if count == 0 { Turn::Stop } else { Turn::Proposals }
@@ -363,8 +393,8 @@ impl<H: Host> EventLoop<H> {
     /// Takes what else is there without waiting, so that one Ready serves it
     /// all. Whether there was anything. Where more proposals are expected they
     /// are left to gather.
-    fn take_what_waits(&mut self, taken: &mut Taken<H>) -> bool {
-        let took = self.take_inputs(taken);
+    fn take_what_waits(&mut self, taken: &mut Taken<H>, doorbells: &Doorbells) -> bool {
+        let took = self.take_inputs(taken, doorbells);
         took | (!self.host.expects_more() && self.take_proposals(taken))
     }
 
@@ -379,20 +409,25 @@ impl<H: Host> EventLoop<H> {
         }
     }
 
-    /// Takes events and inputs. Whether there were any.
-    fn take_inputs(&mut self, taken: &mut Taken<H>) -> bool {
+    /// Takes events and inputs. Whether there were any. Whoever sends events sees to
+    /// it that there are few, so their channel keeps its waker under load too.
+    fn take_inputs(&mut self, taken: &mut Taken<H>, doorbells: &Doorbells) -> bool {
         let Taken { inputs, events, .. } = taken;
         let looks = self.looks();
         let mut unwoken = Context::from_waker(Waker::noop());
         let mut took = false;
         if let Some(eventc) = &mut self.eventc
-            && (looks == Looks::Everywhere || !eventc.is_empty())
-            && let Poll::Ready(1..) =
-                eventc.poll_recv_many(&mut unwoken, events, EVENTS_PER_TURN_MAX)
+            && !eventc.is_empty()
         {
-            took = true;
-            for event in events.drain(..) {
-                self.host.on_event(&mut self.node, event);
+            // Whoever sent them has used the bell's waker up.
+            doorbells.events.ring();
+            if let Poll::Ready(1..) =
+                eventc.poll_recv_many(&mut unwoken, events, EVENTS_PER_TURN_MAX)
+            {
+                took = true;
+                for event in events.drain(..) {
+                    self.host.on_event(&mut self.node, event);
+                }
             }
         }
         if (looks == Looks::Everywhere || !self.recvc.is_empty())

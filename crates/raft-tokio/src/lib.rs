@@ -26,6 +26,7 @@
 mod address_book;
 mod box_error;
 mod config;
+mod doorbell;
 mod error;
 mod event_loop;
 mod fairness;
