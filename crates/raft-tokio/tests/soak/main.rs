@@ -161,7 +161,10 @@ impl Sizes {
         let waiting = status.waiting;
         let waiting = waiting.proposals + waiting.forwards + waiting.reads + waiting.log_reads;
         self.waiting_max = self.waiting_max.max(waiting);
-        let log = status.last_index.distance_from(status.snapshot_index);
+        // One of the leader's counts as soon as the log begins behind it, though the
+        // disk may not have it yet.
+        let snapshot_index = status.snapshot_index.max(status.first_index.prev());
+        let log = status.last_index.distance_from(snapshot_index);
         self.log_max = self.log_max.max(log);
         self.unapplied_bytes_max = self.unapplied_bytes_max.max(status.unapplied_bytes);
     }
