@@ -41,6 +41,15 @@ fn sides(before: &Membership, after: &Membership) -> Option<(Vec<NodeId>, Vec<No
 
 proptest! {
     #[test]
+    fn who_votes_is_found_among_few_and_among_many(
+        voters in btree_set(1_u64..60, 0..50),
+        wanted in 1_u64..60,
+    ) {
+        let config = ids(voters.iter().copied());
+        prop_assert_eq!(config.contains(id(wanted)), voters.contains(&wanted));
+    }
+
+    #[test]
     fn a_majority_commits_the_largest_index_that_more_than_half_have(
         voters in btree_set(1_u64..10, 0..7),
         acked in vec(proptest::option::of(0_u64..6), 10),

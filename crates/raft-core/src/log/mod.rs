@@ -278,8 +278,8 @@ impl<S: Storage> RaftLog<S> {
         let low = self.applying.applying().next();
         let high = self.appliable_index().next();
         let bytes_max = self.applying.bytes_left();
-        // Mostly they are stable by then.
-        if high <= self.unstable.offset() {
+        // Mostly they are stable by then, and there.
+        if high <= self.unstable.offset() && low >= self.first_index() {
             return self.storage.entries(low, high, bytes_max);
         }
         self.slice(low, high, bytes_max)

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::VoteResult;
+use super::{VoteResult, WALKED_MAX};
 use crate::types::NodeId;
 
 /// A set of voters, a majority of which decides.
@@ -32,7 +32,12 @@ impl MajorityConfig {
 
     /// Whether `id` is a voter.
     pub fn contains(&self, id: NodeId) -> bool {
-        self.voters.contains(&id)
+        // Among a few a walk takes fewer steps; a peer may speak of very many.
+        if self.voters.len() <= WALKED_MAX {
+            self.voters.contains(&id)
+        } else {
+            self.voters.binary_search(&id).is_ok()
+        }
     }
 
     /// Makes `id` a voter.

@@ -73,7 +73,7 @@ pub struct RawNode<S> {
     reported_hard_state: HardState,
     /// Whether a Ready is being carried out, in synchronous use.
     is_ready_outstanding: bool,
-    /// What it will tell this node; nothing if there is none.
+    /// What it will tell this node.
     outstanding: Outstanding,
 }
 
@@ -229,9 +229,9 @@ impl<S: Storage> RawNode<S> {
     }
 
     /// Takes a message out of the list in which it lies, without moving it: what
-    /// this node keeps of it is taken out, and what is left means nothing.
-    /// Otherwise like [`step`](Self::step). A message is moved in pieces, and for
-    /// a small one that is a good part of what it costs.
+    /// this node keeps of it is taken out, and what is left means nothing, also
+    /// after an error. Otherwise like [`step`](Self::step). A message is moved in
+    /// pieces, and for a small one that is a good part of what it costs.
     ///
     /// # Errors
     /// As of [`step`](Self::step).

@@ -108,12 +108,19 @@ impl Run {
         self.first
     }
 
+    /// The index of the last entry.
+    fn last_index(&self) -> LogIndex {
+        let behind_first = self.len.saturating_sub(1);
+        self.first
+            .plus(u64::try_from(behind_first).unwrap_or(u64::MAX))
+    }
+
     /// The index after the last entry.
     pub(crate) fn next_index(&self) -> LogIndex {
         self.first.plus(u64::try_from(self.len).unwrap_or(u64::MAX))
     }
 
-    /// The term of all entries, unless they differ.
+    /// The term of all entries, if that of the whole batch is one.
     pub(crate) fn single_term(&self) -> Option<Term> {
         self.batch.term
     }
@@ -235,13 +242,16 @@ impl Entries {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        usize::try_from(self.count()).unwrap_or(usize::MAX)
+        match &self.runs {
+            Runs::None => 0,
+            Runs::One(run) => run.len(),
+            Runs::Many(runs) => runs.iter().map(Run::len).sum(),
+        }
     }
 
     /// How many entries there are, as a distance between indexes.
     pub fn count(&self) -> u64 {
-        self.range()
-            .map_or(0, |(first, next)| next.distance_from(first))
+        u64::try_from(self.len()).unwrap_or(u64::MAX)
     }
 
     /// Whether there are none.
@@ -291,7 +301,7 @@ impl Entries {
 
     /// The index of the last entry.
     pub(crate) fn last_index(&self) -> Option<LogIndex> {
-        self.range().map(|(_, next)| next.prev())
+        self.runs().last().map(Run::last_index)
     }
 
     /// The entries from `low` up to, but not including, `high`.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Entries, EntryId, LogIndex, NodeId, Proposal, Snapshot, Term};
 
-/// A message from one server to another. It does not change once it is made.
+/// A message from one server to another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// Who is to get it.

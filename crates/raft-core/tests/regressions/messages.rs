@@ -46,6 +46,18 @@ fn entries_whose_indexes_lie_are_refused() {
 }
 
 #[test]
+fn an_entry_with_the_last_of_all_numbers_counts() {
+    let last = Entry::normal(term(2), index(u64::MAX), Bytes::new());
+    let before = Entry::normal(term(2), index(u64::MAX - 1), Bytes::new());
+    let one = Entries::from(last.clone());
+    assert_eq!((one.len(), one.count()), (1, 1));
+    let two = Entries::from_batch(vec![before, last]).unwrap();
+    assert_eq!((two.len(), two.count()), (2, 2));
+    assert_eq!(two.iter().count(), 2);
+    assert_eq!(two.last_id(), Some(EntryId::new(term(2), index(u64::MAX))));
+}
+
+#[test]
 fn entries_at_the_end_of_all_numbers_are_refused() {
     let mut cluster = leader();
     for at in [u64::MAX, u64::MAX - 1, u64::MAX >> 1] {
