@@ -3,12 +3,6 @@
 //! How the caller of one command or read hears what became of it: once, through a
 //! channel whose two ends are here.
 //!
-//! There is such a channel for every request, and what it costs is that two threads
-//! write to it in turn. So it is one that counts no references, and hands its waker
-//! over with the wake: six locked writes from the making to the end, where tokio's
-//! needs eight. Whoever drops an answer in the very moment in which it is sent spins
-//! while the sender takes the waker out, which is a few instructions.
-//!
 //! - Owns: nothing; the sending end waits with the command, the receiving end is
 //!   the caller's.
 
@@ -17,20 +11,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use oneshot::{AsyncReceiver, Sender, async_channel};
 use raft_core::{LogIndex, Term};
+use tokio::sync::oneshot;
 
 use crate::error::ProposeError;
 
 /// What sends an answer, once. Dropped, it says that none will come.
-pub(super) type Reply<T> = Sender<T>;
+pub(super) type Reply<T> = oneshot::Sender<T>;
 
 /// The answer to come. Dropped, it says that nobody waits any more.
-pub(super) type Answer<T> = AsyncReceiver<T>;
+pub(super) type Answer<T> = oneshot::Receiver<T>;
 
 /// Both ends of one answer.
 pub(super) fn answer_channel<T>() -> (Reply<T>, Answer<T>) {
-    async_channel()
+    oneshot::channel()
 }
 
 /// The reply of a command that was committed and applied.
