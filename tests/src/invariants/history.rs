@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ConfState, EntryId, EntryType, HardState, LogIndex, NodeId, ReadOnly, Round, Term,
-    VoteResponse,
+    Body, ConfState, EntryId, EntryType, HardState, LogIndex, Membership, NodeId, ReadOnly, Round,
+    Term, VoteResponse,
 };
 
 use super::sighting::{HandedOut, Sighting};
@@ -387,11 +387,8 @@ impl History {
             // It led and lost the lead within the command, or before.
             None => sightings.iter().collect(),
         };
-        // The command may have applied a change behind the commit.
-        let configurations = judges.iter().flat_map(|s| {
-            let before = self.nodes.get(&s.node).map(|last| &last.conf_state);
-            before.into_iter().chain([&s.conf_state])
-        });
+        // The command may have applied changes before the commit and behind it.
+        let configurations = judges.iter().flat_map(|s| self.configurations_of(s));
         let has = |node: &NodeId| {
             let sighting = sightings.iter().find(|s| s.node == *node);
             sighting.is_some_and(|s| s.durable.has(id))
@@ -399,7 +396,7 @@ impl History {
         let majority =
             |voters: &[NodeId]| voters.iter().filter(|voter| has(voter)).count() > voters.len() / 2;
         let mut configurations = configurations.filter(|c| !c.voters.is_empty());
-        if configurations.any(|c| {
+        if configurations.any(|c: ConfState| {
             majority(&c.voters) && (c.voters_outgoing.is_empty() || majority(&c.voters_outgoing))
         }) {
             return Ok(());
@@ -409,6 +406,33 @@ impl History {
             return Ok(());
         }
         Err(Violation::NotDurable { id })
+    }
+
+    /// What a node has counted by since it was seen last: where it stands now, where
+    /// it stood, and what it came through.
+    fn configurations_of(&self, s: &Sighting) -> Vec<ConfState> {
+        let mut all = vec![s.conf_state.clone()];
+        let Some(last) = self.nodes.get(&s.node) else {
+            return all;
+        };
+        all.push(last.conf_state.clone());
+        let Ok(mut membership) = Membership::restore(&last.conf_state) else {
+            return all;
+        };
+        let applied = s.log.entries.iter().filter(|entry| {
+            let index = entry.index();
+            last.applied < index && index <= s.state.metadata.index
+        });
+        for entry in applied {
+            // One that cannot be made changes nothing.
+            if let Ok(Some(change)) = entry.conf_change()
+                && let Ok(next) = membership.changed(&change)
+            {
+                membership = next.membership;
+                all.push(membership.conf_state());
+            }
+        }
+        all
     }
 
     fn remember(&mut self, s: &Sighting) {

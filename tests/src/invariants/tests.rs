@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    ConfState, Entry, EntryId, Flow, HardState, LogIndex, NodeId, ProgressState, ReadOnly,
-    ReadState, RoleKind, Snapshot, SnapshotMetadata, Term,
+    ConfChange, ConfChangeType, ConfState, Entry, EntryId, Flow, HardState, LogIndex, NodeId,
+    ProgressState, ReadOnly, ReadState, RoleKind, Snapshot, SnapshotMetadata, Term,
 };
 
 use super::*;
@@ -236,6 +236,45 @@ fn a_commit_needs_both_majorities_of_a_joint_configuration() {
     .map(joint);
     let seen = seen_after(&first, &all);
     assert!(matches!(seen, Violation::NotDurable { .. }), "{seen}");
+}
+
+#[test]
+fn a_commit_counts_in_a_configuration_that_a_command_only_came_through() {
+    let change = |index, change_type, node| {
+        let proposal = ConfChange::single(change_type, id(node)).to_proposal();
+        Entry::new(
+            Term::new(1),
+            LogIndex::new(index),
+            proposal.entry_type,
+            proposal.data,
+        )
+    };
+    let log = [
+        change(1, ConfChangeType::RemoveNode, 3),
+        entry(1, 2, "a"),
+        change(3, ConfChangeType::AddNode, 5),
+    ];
+    let of = |voters: &[u64], mut sighting: Sighting| {
+        sighting.conf_state = ConfState::of_voters(voters.iter().copied().map(id));
+        sighting
+    };
+    let first = [1, 2, 3, 4].map(|n| of(&[1, 2, 3, 4], follower(n, 0, &[], 0)));
+    // Two of four have it, before as well as now, and two of three between.
+    let come = |index: u64| {
+        let mut last = of(&[1, 2, 4, 5], leader(1, 1, &log, 3));
+        last.state.metadata.index = LogIndex::new(index);
+        [
+            last,
+            of(&[1, 2, 3, 4], follower(2, 1, &log, 0)),
+            of(&[1, 2, 3, 4], follower(3, 1, &[], 0)),
+            of(&[1, 2, 3, 4], follower(4, 1, &[], 0)),
+        ]
+    };
+    let seen = seen_after(&first, &come(0));
+    assert!(matches!(seen, Violation::NotDurable { .. }), "{seen}");
+    let mut history = History::new();
+    history.see(&first).expect("nothing has happened");
+    history.see(&come(3)).expect("two of three had it");
 }
 
 #[test]
