@@ -1,7 +1,8 @@
 //! The synchronous core: three nodes in one thread, and one step of one node.
 
+mod short;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -68,10 +69,7 @@ fn answer(to: NodeId, term: Term) -> Message {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion().sample_size(20);
     targets = commit, tick, single_steps
 }
 criterion_main!(benches);

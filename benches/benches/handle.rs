@@ -1,23 +1,17 @@
 //! `Raft::propose`, clients that each await their reply: one and three nodes,
 //! logs in memory and on the disk.
 
-use std::time::{Duration, Instant};
+mod short;
+
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use raft_benches::{run_clients, start_in_memory, start_with};
+use raft_benches::{run_clients, start_in_memory, start_with, two_threads};
 use raft_tokio::{NodeId, Raft, WalLogStore, WalLogStoreOptions};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Runtime;
 
 const CLIENTS: [u64; 3] = [1, 64, 1024];
 const MEMBERS: [u64; 2] = [1, 3];
-
-fn two_threads() -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-}
 
 /// Time per command of `clients` clients.
 fn bench_clients(c: &mut Criterion, name: &str, start: impl Fn(&Runtime, u64) -> Vec<Raft>) {
@@ -81,10 +75,7 @@ fn wal(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion();
     targets = memory, wal
 }
 criterion_main!(benches);

@@ -1,8 +1,9 @@
 //! The service's parts: batches of operations as the log spells them in its state
 //! machine, and the Redis protocol. The whole is in `service.rs`.
 
+mod short;
+
 use std::hint::black_box;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -103,10 +104,7 @@ fn protocol(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(20)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion().sample_size(20);
     targets = apply, query, protocol
 }
 criterion_main!(benches);

@@ -1,13 +1,15 @@
 //! `Node`: the protocol behind channels, a single voter whose effects are
 //! carried out here.
 
-use std::time::{Duration, Instant};
+mod short;
+
+use std::time::Instant;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use raft_benches::two_threads;
 use raft_core::{ConfState, Config, MemoryStorage, NodeId};
 use raft_tokio::{Node, Readys, SharedStorage};
-use tokio::runtime::Builder;
 
 const LOG_ENTRIES_MAX: u64 = 20_000;
 
@@ -30,11 +32,7 @@ async fn commit(node: &Node, readys: &mut Readys, storage: &SharedStorage) {
 }
 
 fn propose(c: &mut Criterion) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = two_threads();
     let mut group = c.benchmark_group("node, one voter");
     group.throughput(Throughput::Elements(1));
     group.bench_function("propose to apply", |b| {
@@ -66,10 +64,7 @@ fn propose(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion();
     targets = propose
 }
 criterion_main!(benches);

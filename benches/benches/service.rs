@@ -3,16 +3,18 @@
 //! sends the next request. Three nodes of their own processes are what
 //! `raft-kv bench` measures.
 
+mod short;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use raft_benches::two_threads;
 use raft_kv::client::Client;
 use raft_kv::resp::Reply;
 use raft_kv::serve::{NodeConfig, serve};
 use raft_kv::server::ClientLimits;
 use raft_tokio::{NodeId, RaftConfig};
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 const KEYS: u64 = 10_000;
@@ -90,14 +92,6 @@ async fn run_clients(clients: Vec<Client>, requests: u64, workload: Workload) ->
     clients
 }
 
-fn two_threads() -> Runtime {
-    Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime")
-}
-
 fn requests(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder for the log");
     let runtime = two_threads();
@@ -148,10 +142,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion();
     targets = requests
 }
 criterion_main!(benches);

@@ -1,17 +1,19 @@
 //! The TCP transport on loopback: packets that arrive per second, and one there
 //! and back.
 
+mod short;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use raft_benches::two_threads;
 use raft_core::{Body, Entries, Entry, EntryId, LogIndex, Message, NodeId, Term};
 use raft_tokio::snapshot::{MemorySnapshots, SnapshotExchange};
 use raft_tokio::transport::{Inbound, Inbox, Packet};
 use raft_tokio::{TcpTransport, TcpTransportConfig, Transport};
-use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, mpsc};
 
 const CLUSTER: u128 = 1;
@@ -93,11 +95,7 @@ async fn connected() -> (End, End) {
 }
 
 fn loopback(c: &mut Criterion) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = two_threads();
     let mut group = c.benchmark_group("transport, TCP on loopback");
     group.throughput(Throughput::Elements(1));
     group.bench_function("a stream of appends of 256 B", |b| {
@@ -162,10 +160,7 @@ fn loopback(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion();
     targets = loopback
 }
 criterion_main!(benches);

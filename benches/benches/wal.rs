@@ -1,9 +1,10 @@
 //! The log on the disk: a write and its sync, alone and in a group.
 
+mod short;
+
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write as _};
 use std::sync::mpsc::channel;
-use std::time::Duration;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -87,10 +88,7 @@ fn fdatasync(c: &mut Criterion) {
 
 criterion_group! {
     name = benches;
-    config = Criterion::default()
-        .sample_size(10)
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_secs(1));
+    config = short::criterion();
     targets = append_and_sync, fdatasync
 }
 criterion_main!(benches);

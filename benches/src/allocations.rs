@@ -9,9 +9,8 @@
 use std::alloc::System;
 
 use stats_alloc::{Region, StatsAlloc};
-use tokio::runtime::Builder;
 
-use crate::{Trio, run_clients, start_in_memory};
+use crate::{Trio, one_thread, run_clients, start_in_memory};
 
 const MEMBERS: u64 = 3;
 const ENTRIES: u64 = 30_000;
@@ -74,10 +73,7 @@ pub fn core_allocations(allocator: &StatsAlloc<System>, batch: usize) -> Allocat
 /// # Panics
 /// If there is no runtime to be had.
 pub fn handle_allocations(allocator: &StatsAlloc<System>, clients: u64) -> Allocations {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = one_thread();
     let commands_each = ENTRIES / clients;
     let change = runtime.block_on(async {
         let rafts = start_in_memory(MEMBERS).await;

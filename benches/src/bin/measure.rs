@@ -11,11 +11,10 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand, value_parser};
 use raft_benches::{
-    Growth, Trio, core_allocations, handle_allocations, run_clients, start_in_memory,
+    Growth, Trio, core_allocations, handle_allocations, one_thread, run_clients, start_in_memory,
 };
 use raft_core::{ConfState, Config, MemoryStorage, NodeId, RawNode};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
-use tokio::runtime::{Builder, Runtime};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -85,13 +84,6 @@ fn main() {
             println!("last index: {}", rafts[0].status().last_index);
         }),
     }
-}
-
-fn one_thread() -> Runtime {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
 }
 
 fn ratio(count: usize, of: u64) -> f64 {

@@ -4,18 +4,9 @@
 //! every time. Ticks come by the clock, and are the little that differs between
 //! two counts.
 
-use tokio::runtime::{Builder, Runtime};
-
-use crate::{run_clients, run_readers, start_in_memory};
+use crate::{one_thread, run_clients, run_readers, start_in_memory};
 
 const MEMBERS: u64 = 3;
-
-fn one_thread() -> Runtime {
-    Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
-}
 
 /// Each of the clients proposes `times` commands.
 pub(super) fn propose(times: u32, clients: u64) {

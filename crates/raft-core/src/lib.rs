@@ -84,6 +84,7 @@ mod raft;
 mod raw_node;
 mod ready;
 mod role;
+mod sorted;
 mod status;
 mod storage;
 mod timer;

@@ -113,7 +113,10 @@ impl<S: Storage> Raft<S> {
     }
 
     pub(crate) fn soft_state(&self) -> SoftState {
-        self.role.soft_state(self.common.id())
+        SoftState {
+            leader: self.role.leader(self.common.id()),
+            role: self.role.kind(),
+        }
     }
 
     pub(crate) fn failure(&self) -> Option<&StorageError> {

@@ -220,9 +220,11 @@ impl<S: Storage> RaftLog<S> {
         if low >= offset {
             return Ok(self.unstable.limited_between(low, high, bytes_max));
         }
-        let cut = high.min(offset);
-        let mut entries = self.storage.entries(low, cut, bytes_max)?;
-        if high <= offset || entries.count() < cut.distance_from(low) {
+        if high <= offset {
+            return self.storage.entries(low, high, bytes_max);
+        }
+        let mut entries = self.storage.entries(low, offset, bytes_max)?;
+        if entries.count() < offset.distance_from(low) {
             return Ok(entries);
         }
         if bytes_max == u64::MAX {
@@ -275,14 +277,11 @@ impl<S: Storage> RaftLog<S> {
         if !self.has_next_committed() {
             return Ok(Entries::new());
         }
-        let low = self.applying.applying().next();
-        let high = self.appliable_index().next();
-        let bytes_max = self.applying.bytes_left();
-        // Mostly they are stable by then, and there.
-        if high <= self.unstable.offset() && low >= self.first_index() {
-            return self.storage.entries(low, high, bytes_max);
-        }
-        self.slice(low, high, bytes_max)
+        self.slice(
+            self.applying.applying().next(),
+            self.appliable_index().next(),
+            self.applying.bytes_left(),
+        )
     }
 
     /// Committed entries up to `index`, of `bytes` of encoding, have been handed

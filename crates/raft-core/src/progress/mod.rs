@@ -17,7 +17,8 @@ mod progress;
 use alloc::vec::Vec;
 
 use crate::membership::{Membership, Reconfiguration};
-use crate::quorum::{VoteResult, WALKED_MAX};
+use crate::quorum::VoteResult;
+use crate::sorted;
 use crate::types::{LogIndex, NodeId};
 
 pub use inflights::Inflights;
@@ -83,7 +84,7 @@ impl Followers {
         for id in &change.joined {
             if membership.contains(*id) {
                 let progress = Progress::joining(last_index, self.limits);
-                if let Err(at) = self.members.binary_search_by_key(id, |(id, _)| *id) {
+                if let Err(at) = self.position(*id) {
                     self.members.insert(at, (*id, progress));
                 }
             }
@@ -93,28 +94,20 @@ impl Followers {
         }
     }
 
+    fn position(&self, id: NodeId) -> Result<usize, usize> {
+        sorted::position(&self.members, id, |(member, _)| *member)
+    }
+
     /// What is known of `id`.
     pub fn progress(&self, id: NodeId) -> Option<&Progress> {
-        let place = self.place(id)?;
-        self.members.get(place).map(|(_, progress)| progress)
+        let at = self.position(id).ok()?;
+        self.members.get(at).map(|(_, progress)| progress)
     }
 
     /// What is known of `id`, to be changed.
     pub fn progress_mut(&mut self, id: NodeId) -> Option<&mut Progress> {
-        let place = self.place(id)?;
-        self.members.get_mut(place).map(|(_, progress)| progress)
-    }
-
-    /// Among a few a walk takes fewer steps than a binary search.
-    fn place(&self, id: NodeId) -> Option<usize> {
-        let members = &self.members;
-        if members.len() <= WALKED_MAX {
-            members.iter().position(|(member, _)| *member == id)
-        } else {
-            members
-                .binary_search_by_key(&id, |(member, _)| *member)
-                .ok()
-        }
+        let at = self.position(id).ok()?;
+        self.members.get_mut(at).map(|(_, progress)| progress)
     }
 
     /// How many members there are.

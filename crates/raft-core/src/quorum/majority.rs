@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 
 use smallvec::SmallVec;
 
-use super::{VoteResult, WALKED_MAX};
+use super::VoteResult;
+use crate::sorted;
 use crate::types::NodeId;
 
 /// A set of voters, a majority of which decides.
@@ -32,12 +33,7 @@ impl MajorityConfig {
 
     /// Whether `id` is a voter.
     pub fn contains(&self, id: NodeId) -> bool {
-        // Among a few a walk takes fewer steps; a peer may speak of very many.
-        if self.voters.len() <= WALKED_MAX {
-            self.voters.contains(&id)
-        } else {
-            self.voters.binary_search(&id).is_ok()
-        }
+        sorted::position(&self.voters, id, |voter| *voter).is_ok()
     }
 
     /// Makes `id` a voter.

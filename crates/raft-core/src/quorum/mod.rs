@@ -9,9 +9,6 @@ mod majority;
 pub use joint::JointConfig;
 pub use majority::MajorityConfig;
 
-/// Among so many an id is looked for in a walk, among more in a binary search.
-pub(crate) const WALKED_MAX: usize = 16;
-
 /// The outcome of a vote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VoteResult {

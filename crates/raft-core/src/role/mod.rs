@@ -18,7 +18,7 @@ pub(crate) mod leader;
 
 use alloc::boxed::Box;
 
-use crate::types::{NodeId, RoleKind, Round, SoftState};
+use crate::types::{NodeId, RoleKind, Round};
 
 pub(crate) use candidate::Candidate;
 pub(crate) use follower::Follower;
@@ -32,6 +32,7 @@ pub(crate) enum Role {
 }
 
 impl Role {
+    #[inline]
     pub(crate) fn kind(&self) -> RoleKind {
         match self {
             Self::Follower(_) => RoleKind::Follower,
@@ -43,26 +44,8 @@ impl Role {
         }
     }
 
-    /// Leader and role of this server `id`: asked for before every Ready.
-    #[inline]
-    pub(crate) fn soft_state(&self, id: NodeId) -> SoftState {
-        match self {
-            Self::Follower(follower) => SoftState {
-                leader: follower.leader(),
-                role: RoleKind::Follower,
-            },
-            Self::Leader(_) => SoftState {
-                leader: Some(id),
-                role: RoleKind::Leader,
-            },
-            Self::Candidate(_) => SoftState {
-                leader: None,
-                role: self.kind(),
-            },
-        }
-    }
-
     /// Who leads the current term, as far as this server `id` knows.
+    #[inline]
     pub(crate) fn leader(&self, id: NodeId) -> Option<NodeId> {
         match self {
             Self::Follower(follower) => follower.leader(),

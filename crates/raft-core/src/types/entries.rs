@@ -120,6 +120,10 @@ impl Run {
         self.first.plus(u64::try_from(self.len).unwrap_or(u64::MAX))
     }
 
+    fn has(&self, index: LogIndex) -> bool {
+        index >= self.first && index < self.next_index()
+    }
+
     /// The term of all entries, if that of the whole batch is one.
     pub(crate) fn single_term(&self) -> Option<Term> {
         self.batch.term
@@ -128,13 +132,13 @@ impl Run {
     /// The term of the entry at `index`.
     pub(crate) fn term(&self, index: LogIndex) -> Option<Term> {
         match self.batch.term {
-            Some(term) => (index >= self.first && index < self.next_index()).then_some(term),
+            Some(term) => self.has(index).then_some(term),
             None => self.entry(index).map(Entry::term),
         }
     }
 
     pub(crate) fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        if index < self.first || index >= self.next_index() {
+        if !self.has(index) {
             return None;
         }
         self.batch.entries.get(self.offset_of(index))
@@ -242,11 +246,9 @@ impl Entries {
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        match &self.runs {
-            Runs::None => 0,
-            Runs::One(run) => run.len(),
-            Runs::Many(runs) => runs.iter().map(Run::len).sum(),
-        }
+        self.runs()
+            .iter()
+            .fold(0_usize, |sum, run| sum.saturating_add(run.len()))
     }
 
     /// How many entries there are, as a distance between indexes.

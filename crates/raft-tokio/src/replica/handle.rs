@@ -14,7 +14,6 @@ use bytes::Bytes;
 use raft_core::{LogIndex, NodeId};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::reply::{Answer, answer_channel};
 use super::request::{ClientRequest, ClientRequestKind, Command, Event, Freshness, PendingRead};
 use super::room::Room;
 use crate::error::{ReadError, TransferError};
@@ -171,7 +170,7 @@ impl Raft {
         query: impl Into<Bytes>,
         age_max: Duration,
     ) -> Result<Bytes, ReadError> {
-        let (reply, answer) = answer_channel();
+        let (reply, answer) = oneshot::channel();
         let query = query.into();
         self.command(Command::ReadStale {
             read: PendingRead::Query { query, reply },
@@ -224,7 +223,7 @@ impl Raft {
     }
 
     async fn query_by(&self, query: Bytes, freshness: Freshness) -> Result<Bytes, ReadError> {
-        let (reply, answer) = answer_channel();
+        let (reply, answer) = oneshot::channel();
         let read = PendingRead::Query { query, reply };
         self.enqueue(ClientRequestKind::Read { read, freshness })
             .await?;
@@ -232,14 +231,17 @@ impl Raft {
     }
 
     async fn read_by(&self, freshness: Freshness) -> Result<LogIndex, ReadError> {
-        let (reply, answer) = answer_channel();
+        let (reply, answer) = oneshot::channel();
         let read = PendingRead::Barrier { reply };
         self.enqueue(ClientRequestKind::Read { read, freshness })
             .await?;
         self.answer(answer).await
     }
 
-    async fn answer<T>(&self, answer: Answer<Result<T, ReadError>>) -> Result<T, ReadError> {
+    async fn answer<T>(
+        &self,
+        answer: oneshot::Receiver<Result<T, ReadError>>,
+    ) -> Result<T, ReadError> {
         match answer.await {
             Ok(result) => result,
             Err(_) => Err(self.inner.control.stopped().await.into()),

@@ -9,7 +9,7 @@
 //! | `propose.rs` | what users call: proposals in all their forms |
 //! | `members.rs` | what users call: changes of the members |
 //! | `request.rs` | what the handle asks of the loop, and what the workers report |
-//! | `reply.rs` | how the caller of a command or read hears what became of it |
+//! | `reply.rs` | how the caller of a command hears what became of it |
 //! | `room.rs` | how many bytes of commands may wait in front of the loop |
 //! | `host/` | the loop's host: takes requests, carries Readys out |
 //! | `log_view/` | what the node reads of its log |

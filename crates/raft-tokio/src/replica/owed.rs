@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use raft_core::LogIndex;
+use tokio::sync::oneshot;
 
 use super::reads::WaitingRead;
-use super::reply::Reply;
 use super::request::{PendingRead, Waiter};
 use super::waiters::{CommittedWaiters, EmptyLists};
 use crate::error::{ProposeError, ReadError};
@@ -39,7 +39,7 @@ struct Shared {
 #[derive(Debug)]
 struct AskedQuery {
     since_tick: u64,
-    reply: Reply<Result<Bytes, ReadError>>,
+    reply: oneshot::Sender<Result<Bytes, ReadError>>,
 }
 
 /// The next read of a batch.
@@ -47,7 +47,7 @@ struct AskedQuery {
 pub(super) enum NextRead {
     /// The answer goes to [`Owed::answer`].
     Query(Bytes),
-    Barrier(Reply<Result<LogIndex, ReadError>>),
+    Barrier(oneshot::Sender<Result<LogIndex, ReadError>>),
 }
 
 /// Who hears of no answer.

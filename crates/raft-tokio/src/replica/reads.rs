@@ -207,12 +207,12 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::replica::reply::answer_channel;
+    use tokio::sync::oneshot;
 
     #[tokio::test(start_paused = true)]
     async fn a_read_waits_until_what_it_was_confirmed_with_is_handed_out() {
         let mut reads = Reads::new(7);
-        let (reply, _answer) = answer_channel();
+        let (reply, _answer) = oneshot::channel();
         reads.push(PendingRead::Barrier { reply }, Freshness::Confirmed, 0);
         let context = reads.start_round(0).expect("somebody asks");
         assert!(reads.confirm(&context, LogIndex::new(9)).is_some());
@@ -223,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_to_a_round_that_was_given_up_confirms_nothing() {
         let mut reads = Reads::new(7);
-        let (reply, _answer) = answer_channel();
+        let (reply, _answer) = oneshot::channel();
         reads.push(PendingRead::Barrier { reply }, Freshness::Confirmed, 0);
         let late = reads.start_round(0).expect("somebody asks");
         reads.abandon_round();

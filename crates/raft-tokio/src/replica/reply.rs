@@ -1,7 +1,7 @@
 //! # Replies
 //!
-//! How the caller of one command or read hears what became of it: once, through a
-//! channel whose two ends are here.
+//! How the caller of one command hears what became of it: once, through a channel
+//! whose two ends are here.
 //!
 //! - Owns: nothing; the sending end waits with the command, the receiving end is
 //!   the caller's.
@@ -15,17 +15,6 @@ use raft_core::{LogIndex, Term};
 use tokio::sync::oneshot;
 
 use crate::error::ProposeError;
-
-/// What sends an answer, once. Dropped, it says that none will come.
-pub(super) type Reply<T> = oneshot::Sender<T>;
-
-/// The answer to come. Dropped, it says that nobody waits any more.
-pub(super) type Answer<T> = oneshot::Receiver<T>;
-
-/// Both ends of one answer.
-pub(super) fn answer_channel<T>() -> (Reply<T>, Answer<T>) {
-    oneshot::channel()
-}
 
 /// The reply of a command that was committed and applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +35,7 @@ pub struct Applied {
 #[derive(Debug)]
 #[must_use = "the reply says whether the command was applied"]
 pub struct PendingReply {
-    answer: Answer<Result<Applied, ProposeError>>,
+    answer: oneshot::Receiver<Result<Applied, ProposeError>>,
 }
 
 impl Future for PendingReply {
@@ -60,10 +49,11 @@ impl Future for PendingReply {
     }
 }
 
-pub(super) type ProposeReply = Reply<Result<Applied, ProposeError>>;
+/// Where a command's reply goes. Dropped, it says that none will come.
+pub(super) type ProposeReply = oneshot::Sender<Result<Applied, ProposeError>>;
 
 /// Both ends of one command's reply.
 pub(super) fn reply_channel() -> (ProposeReply, PendingReply) {
-    let (reply, answer) = answer_channel();
+    let (reply, answer) = oneshot::channel();
     (reply, PendingReply { answer })
 }

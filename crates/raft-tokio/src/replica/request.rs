@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::log_view::ReadNumber;
 use super::membership::MembershipGoal;
-use super::reply::{ProposeReply, Reply};
+use super::reply::ProposeReply;
 use crate::box_error::BoxError;
 use crate::error::{ChangeMembershipError, ProposeError, ReadError, TransferError};
 use crate::log_store::{LogReadError, LogStoreError};
@@ -151,11 +151,11 @@ pub(super) enum PendingRead {
     /// The state machine answers a question.
     Query {
         query: Bytes,
-        reply: Reply<Result<Bytes, ReadError>>,
+        reply: oneshot::Sender<Result<Bytes, ReadError>>,
     },
     /// Only the moment matters.
     Barrier {
-        reply: Reply<Result<LogIndex, ReadError>>,
+        reply: oneshot::Sender<Result<LogIndex, ReadError>>,
     },
 }
 

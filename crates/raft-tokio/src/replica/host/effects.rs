@@ -9,7 +9,7 @@
 //! - Owns: nothing.
 //! - Source: etcd `etcdserver/raft.go` (the Ready loop), thesis §10.2.1.
 
-use raft_core::{Body, Entries, EntryType, Message, Ready, ReadyError, RoleKind, SnapshotOutcome};
+use raft_core::{Body, Entries, EntryType, Ready, ReadyError, RoleKind, SnapshotOutcome};
 
 use super::{Node, ReplicaHost};
 use crate::error::ProposeError;
@@ -34,21 +34,14 @@ impl ReplicaHost {
     /// Empties the Ready, so that the next one is made in its place.
     fn carry_out(&mut self, node: &mut Node, ready: &mut Ready) {
         for message in ready.messages.drain(..) {
-            if Self::is_stale_snapshot(&message) {
-                // Not again before the next heartbeat; by then there is one.
+            if let Body::Snapshot(snapshot) = &message.body
+                && !self.lets_leave(node, message.to, &snapshot.metadata)
+            {
+                // Not again before the next heartbeat.
                 node.report_snapshot(message.to, SnapshotOutcome::Failed);
-                self.begin_snapshot();
-            } else if let Some(newer) = self.overtaken_snapshot(node, &message) {
-                // The next attempt carries the newer one, and finds the log behind it.
-                self.holds.on_sent(message.to, newer, self.now());
-                node.report_snapshot(message.to, SnapshotOutcome::Failed);
-            } else {
-                if let Body::Snapshot(snapshot) = &message.body {
-                    let index = snapshot.metadata.index;
-                    self.holds.on_sent(message.to, index, self.now());
-                }
-                self.send(message);
+                continue;
             }
+            self.send(message);
         }
         if let Some(append) = &mut ready.append {
             self.write(append, ready.must_sync);
@@ -66,15 +59,6 @@ impl ReplicaHost {
         }
         if let Some(soft_state) = ready.soft_state.take() {
             self.on_soft_state(node, soft_state);
-        }
-    }
-
-    /// Whether a message carries a snapshot from before its receiver joined. The
-    /// receiver would not take it, since it is not in the configuration there.
-    fn is_stale_snapshot(message: &Message) -> bool {
-        match &message.body {
-            Body::Snapshot(snapshot) => !snapshot.metadata.conf_state.contains(message.to),
-            _ => false,
         }
     }
 

@@ -10,7 +10,7 @@
 //!   snapshots that arrived.
 //! - Source: Raft §7.
 
-use raft_core::{Body, EntryId, LogIndex, Message, Snapshot, Storage};
+use raft_core::{Body, EntryId, LogIndex, Message, NodeId, Snapshot, SnapshotMetadata, Storage};
 
 use super::{Node, ReplicaHost};
 use crate::box_error::BoxError;
@@ -205,19 +205,36 @@ impl ReplicaHost {
         EntryId::new(term, cut)
     }
 
-    /// The snapshot to send instead of the one in a message, when the log no longer
-    /// goes on right behind that one, or is about to be cut there: whoever got it
-    /// would need the newer one next.
-    pub(super) fn overtaken_snapshot(&self, node: &Node, message: &Message) -> Option<LogIndex> {
-        let Body::Snapshot(snapshot) = &message.body else {
-            return None;
-        };
-        let index = snapshot.metadata.index;
+    /// Whether a snapshot may be sent. If not, one that may is there by the next
+    /// attempt, or is on its way.
+    pub(super) fn lets_leave(
+        &mut self,
+        node: &Node,
+        to: NodeId,
+        snapshot: &SnapshotMetadata,
+    ) -> bool {
+        // From before its receiver joined: it would not take it, since it is not in
+        // the configuration there.
+        if !snapshot.conf_state.contains(to) {
+            self.begin_snapshot();
+            return false;
+        }
+        let newer = self.overtaken_by(node, snapshot.index);
+        // The log stays behind the one that it will get.
+        let index = newer.unwrap_or(snapshot.index);
+        self.holds.on_sent(to, index, self.now());
+        newer.is_none()
+    }
+
+    /// The snapshot that is needed instead, if the log no longer goes on right behind
+    /// `snapshot`, or is about to be cut there: whoever got that would need the newer
+    /// one next.
+    fn overtaken_by(&self, node: &Node, snapshot: LogIndex) -> Option<LogIndex> {
         match &self.snapshots.progress {
-            Progress::Storing(pending) if pending.compact_to.index > index => {
+            Progress::Storing(pending) if pending.compact_to.index > snapshot => {
                 Some(pending.snapshot.metadata.index)
             }
-            _ if node.storage().first_index() > index.next() => Some(self.snapshots.stored),
+            _ if node.storage().first_index() > snapshot.next() => Some(self.snapshots.stored),
             _ => None,
         }
     }
